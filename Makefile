@@ -1,0 +1,42 @@
+# `make demo` and `make test` do all of the set-up themselves.
+PYTHON ?= python3
+PIP_ARGS ?=
+BIN = .venv/bin
+
+.PHONY: setup demo test test-slow lint format bench clean
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "transformer_mt needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup
+	rm -rf runs/demo
+	$(BIN)/mt train configs/demo.yaml
+	printf '%s\n' 'The old teacher reads the letter.' 'I do not know whether the small dog sleeps in the garden.' \
+	  | $(BIN)/mt translate runs/demo
+	$(BIN)/mt eval runs/demo
+
+test: setup
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup
+	$(BIN)/python benchmarks/speed.py
+
+clean:
+	rm -rf .venv runs

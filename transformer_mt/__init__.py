@@ -1,0 +1,28 @@
+"""Train a machine translation model from raw parallel text, and trust it.
+
+One legend for the letters of tensor shapes in the whole package:
+
+    B batch              D model width            V vocabulary
+    S source length      H heads                  N beam size
+    T target length      K width of a head        R rows being decoded (B·N or fewer)
+                         F feed-forward width
+
+Tensors are batch-first; in boolean masks True means "may attend".
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Translator"]
+
+if TYPE_CHECKING:
+    from transformer_mt.translate import Translator
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``Translator`` at first use: ``mt --help`` must not wait for torch."""
+    if name == "Translator":
+        from transformer_mt.translate import Translator
+
+        return Translator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,202 @@
+"""The command line ``mt``: parse, call, print. Heavy imports stay inside the commands, so that help is instant."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import Abort, Exit, TyperException
+
+from transformer_mt.errors import ConfigError, DataError, MtError, SystemFault, system_fault
+
+_STARTED = time.monotonic()
+
+app = typer.Typer(
+    name="mt",
+    help="Train a machine translation model from raw parallel text, and trust it.\n\n"
+    "Example:  mt train configs/demo.yaml  then  mt translate runs/demo",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, or a run directory.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or the YAML file of a run.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.")]
+Checkpoint = Annotated[str, typer.Option(metavar="NAME", help="best, last, or the name of a checkpoint.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.")]
+
+
+@app.callback()
+def _options(debug: Debug = False) -> None:
+    pass
+
+
+@app.command()
+def tokenize(config: Config, set_: Set = None) -> None:
+    """Learn the tokenizer and write the token store; done again only when inputs change.
+
+    Example:  mt tokenize configs/demo.yaml
+    """
+    from transformer_mt import experiment
+    from transformer_mt.config import load_config
+
+    experiment.tokenize(load_config(config, set_ or ()))
+
+
+@app.command()
+def train(
+    config: Config,
+    set_: Set = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run that run_dir holds.")] = False,
+) -> None:
+    """Train a model: tokenize when needed, train, validate, keep the best and the last checkpoints.
+
+    Example:  mt train configs/demo.yaml --set training.max_minutes=10
+    """
+    from transformer_mt import experiment
+    from transformer_mt.config import load_config
+
+    experiment.train(load_config(config, set_ or ()), resume=resume, started=_STARTED)
+
+
+@app.command("eval")
+def evaluate(
+    run: Run,
+    split: Annotated[str, typer.Option(help="test or valid.")] = "test",
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores there.")] = None,
+    checkpoint: Checkpoint = "best",
+    set_: Set = None,
+) -> None:
+    """Score a run on its test set: BLEU, chrF and TER by sacreBLEU, with their signatures.
+
+    Example:  mt eval runs/demo --json scores.json
+    """
+    import json
+
+    from transformer_mt import experiment
+    from transformer_mt.config import load_config
+
+    if split not in ("test", "valid"):
+        raise ConfigError(f"--split {split}: expected test or valid")
+    scores = experiment.evaluate(load_config(run, set_ or ()), run, checkpoint, split)
+    if json_file is not None:
+        try:
+            json_file.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise system_fault(error) from error
+    for name, label in (("bleu", "BLEU"), ("chrf", "chrF"), ("ter", "TER")):
+        print(f"{label} {scores[name]['score']:.2f}  {scores[name]['signature']}")
+    bleu, chrf = scores["bleu"]["score"], scores["chrf"]["score"]
+    print(f"BLEU {bleu:.2f} chrF {chrf:.2f} ({split}, {scores['sentences']} sentences)")
+
+
+@app.command()
+def translate(
+    run: Run,
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Text; standard input when left out.")] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of standard output.")] = None,
+    nbest: Annotated[int, typer.Option(min=1, help="Translations a line, at most decoding.beam_size.")] = 1,
+    scores: Annotated[bool, typer.Option("--scores", help="Put the score and a tab before each translation.")] = False,
+    checkpoint: Checkpoint = "best",
+    set_: Set = None,
+) -> None:
+    """Translate a file, standard input line by line, or sentences typed at a prompt: line i out is line i in.
+
+    Example:  echo "The dog sleeps." | mt translate runs/demo
+    """
+    from transformer_mt.config import load_config
+    from transformer_mt.interactive import prompt, stream
+    from transformer_mt.translate import Translator
+
+    config = load_config(run, set_ or ())
+    if nbest > config.decoding.beam_size:
+        raise ConfigError(f"--nbest {nbest}: more than decoding.beam_size {config.decoding.beam_size}")
+    if file is not None and not file.is_file():
+        raise DataError(f"{file}: no such file")
+    translator = Translator.from_config(config, checkpoint, run)
+    if file is None and output is None and sys.stdin.isatty():
+        prompt(translator, nbest, scores=scores)
+    else:
+        stream(translator, file, output, nbest, scores=scores)
+
+
+@app.command()
+def score(
+    run: Run,
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Source lines.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Their given translations.")],
+    checkpoint: Checkpoint = "best",
+    set_: Set = None,
+) -> None:
+    """Print the log-probability of each given translation, a sum over its tokens in nats.
+
+    Example:  mt score runs/demo data/test.en data/test.de
+    """
+    from transformer_mt.config import Source, load_config
+    from transformer_mt.data.corpus import read_pairs
+    from transformer_mt.translate import Translator
+
+    config = load_config(run, set_ or ())
+    pairs = list(read_pairs(Source(source=str(source), target=str(target)), config.languages))
+    translator = Translator.from_config(config, checkpoint, run)
+    for value in translator.score([pair[0] for pair in pairs], [pair[1][0] for pair in pairs]):
+        print(f"{value:.4f}")
+
+
+@app.command()
+def average(run: Run, set_: Set = None) -> None:
+    """Average the checkpoints that a run has kept, into a new one; print its name.
+
+    Example:  mt average runs/demo
+    """
+    from transformer_mt import experiment
+    from transformer_mt.config import load_config
+
+    print(experiment.average(load_config(run, set_ or ()), run))
+
+
+def _fail(error: BaseException, message: str, code: int, *, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def run(arguments: list[str]) -> int:
+    """Carry out a command line; return the exit code. Whatever goes wrong, one line starts with ``error:``."""
+    debug = "--debug" in arguments
+    if debug:
+        arguments = [a for a in arguments if a != "--debug"]
+    try:
+        result: Any = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+        return int(result or 0)
+    except MtError as error:
+        return _fail(error, str(error), error.code, debug=debug)
+    except Exit as error:
+        return error.exit_code
+    except TyperException as error:
+        return _fail(error, f"{error.format_message()} (mt --help shows what there is)", 2, debug=debug)
+    except (Abort, KeyboardInterrupt) as error:
+        return _fail(error, "interrupted", 130, debug=debug)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has enough; end quietly
+        return 0
+    except OSError as error:
+        fault: SystemFault = system_fault(error)
+        return _fail(error, str(fault), fault.code, debug=debug)
+    except Exception as error:
+        return _fail(
+            error, f"bug: {type(error).__name__}: {error} (run again with --debug and report it)", 1, debug=debug
+        )
+
+
+def main() -> None:
+    """The entry point of ``mt``."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""The text: reading, cleaning, subwords, the token store, batches."""

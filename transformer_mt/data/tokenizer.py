@@ -1,0 +1,165 @@
+"""SentencePiece: text to pieces and back, one model for both languages or one a side."""
+
+import io
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from transformer_mt import config
+from transformer_mt.errors import ArtefactError, ConfigError, DataError
+from transformer_mt.special import BOS, EOS, PAD, UNK
+
+LONGEST_PIECE = 16  # characters; SentencePiece's own default, on which `corpus` relies to drop long lines early
+_THREADS = 4  # a constant: the pieces of a unigram model depend on the number of threads
+_SAMPLE = 2_000_000  # lines that are enough to learn from
+
+
+class Tokenizer:
+    """A pair of SentencePiece models; with a joint vocabulary both are the same."""
+
+    def __init__(self, source: bytes, target: bytes | None) -> None:
+        self.models = [source] if target is None else [source, target]
+        self.source = sentencepiece.SentencePieceProcessor(model_proto=source)
+        self.target = self.source if target is None else sentencepiece.SentencePieceProcessor(model_proto=target)
+
+    @property
+    def joint(self) -> bool:
+        """Whether both languages share one vocabulary."""
+        return len(self.models) == 1
+
+    @property
+    def source_size(self) -> int:
+        """V of the source side."""
+        return int(self.source.get_piece_size())
+
+    @property
+    def target_size(self) -> int:
+        """V of the target side."""
+        return int(self.target.get_piece_size())
+
+    def encode_source(self, lines: Sequence[str]) -> list[list[int]]:
+        """Pieces of source lines, without an end token. Text such as ``</s>`` stays text."""
+        return self.source.encode(list(lines))  # type: ignore[no-any-return]
+
+    def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
+        """Pieces of target lines, without begin and end tokens."""
+        return self.target.encode(list(lines))  # type: ignore[no-any-return]
+
+    def decode_target(self, ids: Sequence[int]) -> str:
+        """Text of target pieces, on one line whatever bytes the model chose; control tokens are left out."""
+        text = self.target.decode([i for i in ids if i not in (PAD, BOS, EOS)])
+        return re.sub(r"[\r\n\0]+", " ", text)
+
+    def save(self, directory: Path) -> None:
+        """Write ``joint.model``, or ``source.model`` and ``target.model``."""
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, model in zip(self._names(self.joint), self.models, strict=True):
+            (directory / name).write_bytes(model)
+
+    @staticmethod
+    def _names(joint: bool) -> list[str]:
+        return ["joint.model"] if joint else ["source.model", "target.model"]
+
+    @classmethod
+    def files(cls, directory: Path) -> list[Path]:
+        """The model files in a directory; empty when it has none."""
+        for joint in (True, False):
+            paths = [directory / name for name in cls._names(joint)]
+            if all(path.is_file() for path in paths):
+                return paths
+        return []
+
+    @classmethod
+    def load(cls, directory: Path) -> "Tokenizer":
+        """Read what :meth:`save` wrote. Raises ArtefactError."""
+        paths = cls.files(directory)
+        if not paths:
+            raise ArtefactError(f"{directory}: no tokenizer here")
+        try:
+            models = [path.read_bytes() for path in paths]
+            return cls(models[0], models[1] if len(models) > 1 else None)
+        except (OSError, RuntimeError) as error:
+            raise ArtefactError(f"{directory}: the tokenizer is damaged or unreadable: {error}") from error
+
+
+def default_vocab_size(pairs: int) -> int:
+    """A vocabulary that fits the corpus: small ones for little data (Gowda and May 2020), 32,000 at most."""
+    for limit, size in ((20_000, 4_000), (500_000, 8_000), (2_000_000, 16_000)):
+        if pairs < limit:
+            return size
+    return 32_000
+
+
+def learn(
+    source: Callable[[], Iterator[str]],
+    target: Callable[[], Iterator[str]],
+    pairs: int,
+    settings: config.Tokenizer,
+    seed: int,
+) -> Tokenizer:
+    """Learn a tokenizer from the lines of both sides.
+
+    Raises DataError when there is too little text for the vocabulary, ConfigError when the vocabulary is too small.
+    """
+    size = settings.vocab_size or default_vocab_size(pairs)
+
+    def both() -> Iterator[str]:
+        yield from source()
+        yield from target()
+
+    if settings.joint:
+        return Tokenizer(_learn_one(both, size, settings, seed), None)
+    return Tokenizer(_learn_one(source, size, settings, seed), _learn_one(target, size, settings, seed))
+
+
+def _coverage(lines: Iterator[str], size: int) -> float:
+    """The share of characters that get a piece of their own: all, unless they would fill a quarter of the vocabulary.
+
+    What is not covered is written in bytes; 0.9995 is SentencePiece's advice for Chinese and Japanese.
+    """
+    counts: Counter[str] = Counter()
+    for line in lines:
+        counts.update(line)
+    return 1.0 if len(counts) <= (size - 260) / 4 else 0.9995
+
+
+def _learn_one(lines: Callable[[], Iterator[str]], size: int, settings: config.Tokenizer, seed: int) -> bytes:
+    model = io.BytesIO()
+    try:
+        sentencepiece.set_random_generator_seed(seed)
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=(line for line in lines() if line.strip()),
+            model_writer=model,
+            model_type=settings.kind,
+            vocab_size=size,
+            character_coverage=_coverage(lines(), size),
+            byte_fallback=True,
+            normalization_rule_name=settings.normalization,
+            pad_id=PAD,
+            unk_id=UNK,
+            bos_id=BOS,
+            eos_id=EOS,
+            max_sentence_length=1 << 20,  # bytes; `corpus` has dropped what is too long, and counted it
+            max_sentencepiece_length=LONGEST_PIECE,
+            input_sentence_size=_SAMPLE,
+            shuffle_input_sentence=True,
+            num_threads=_THREADS,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        text = str(error)
+        if limit := re.search(r"too high.*?<= (\d+)", text, re.DOTALL):
+            if settings.vocab_size is None:
+                return _learn_one(lines, int(limit[1]), settings.model_copy(update={"vocab_size": int(limit[1])}), seed)
+            raise DataError(
+                f"tokenizer.vocab_size: {size} is more than this text has pieces for; the maximum is {limit[1]}"
+            ) from error
+        if needed := re.search(r"smaller than required_chars\D+\d+ vs (\d+)", text):
+            raise ConfigError(
+                f"tokenizer.vocab_size: {size} is too small; this text needs at least {int(needed[1]) + 1}"
+            ) from error
+        raise DataError(f"SentencePiece cannot learn from this text: {text}") from error
+    return model.getvalue()

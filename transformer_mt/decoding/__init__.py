@@ -1,0 +1,1 @@
+"""Search: greedy and beam, over any model with the decoding contract."""

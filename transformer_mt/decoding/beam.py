@@ -1,0 +1,77 @@
+"""Beam search: keep the N likeliest beginnings of each sentence."""
+
+import torch
+from torch import Tensor
+
+from transformer_mt.decoding.hypothesis import Decodable, Hypothesis, length_limits
+from transformer_mt.special import BOS, EOS
+
+
+def beam_search(
+    model: Decodable, source: Tensor, beam: int, length_penalty: float = 1.0, patience: float = 1.0
+) -> list[list[Hypothesis]]:
+    """Translate source ids [B, S] into the ``beam`` best hypotheses of each sentence, best first.
+
+    Each step looks at the 2N likeliest continuations of a sentence. Those among the first N that end are finished; the
+    N best that go on are the next beam. A sentence is done when N · patience hypotheses are finished, or at its
+    longest length, where the first N are taken as they are. Finished sentences leave the batch.
+    """
+    limits, device = length_limits(source), source.device
+    wanted = max(1, round(beam * patience))
+    finished: list[list[Hypothesis]] = [[] for _ in limits]
+    alive = list(range(len(limits)))
+    state = model.start(model.encode(source), beam)
+    ids = torch.full((len(alive) * beam,), BOS, device=device)
+    tokens = torch.empty(len(alive), beam, 0, dtype=torch.int64, device=device)
+    # All rows of a sentence start equal: only the first may have children.
+    scores = torch.full((len(alive), beam), float("-inf"), device=device)
+    scores[:, 0] = 0
+    while alive:
+        logits, state = model.step(ids, state)
+        candidate_scores, parents, candidates = _candidates(logits, scores, beam, first=tokens.shape[2] == 0)
+        tokens = torch.cat((tokens.gather(1, _like(parents, tokens)), candidates[:, :, None]), dim=2)  # [B, 2N, t]
+        length = tokens.shape[2]
+        keep = []
+        for row, sentence in enumerate(alive):
+            last = length == limits[sentence]
+            for rank in _ending(candidates[row, :beam].tolist(), candidate_scores[row, :beam].tolist(), last):
+                log_probability = float(candidate_scores[row, rank])
+                ids_ = tokens[row, rank].tolist()
+                ids_ = ids_[:-1] if ids_[-1] == EOS else ids_
+                finished[sentence].append(Hypothesis(ids_, log_probability / length**length_penalty, log_probability))
+            if not last and len(finished[sentence]) < wanted:
+                keep.append(row)
+        if not keep:
+            break
+        kept = torch.tensor(keep, device=device)
+        alive = [alive[row] for row in keep]
+        # The first N candidates that go on: a stable sort puts those that end last.
+        going = (candidates[kept] == EOS).long().argsort(dim=1, stable=True)[:, :beam]  # [B', N]
+        tokens = tokens[kept].gather(1, _like(going, tokens))
+        scores = candidate_scores[kept].gather(1, going)
+        ids = tokens[:, :, -1].flatten()
+        state.select((kept[:, None] * beam + parents[kept].gather(1, going)).flatten())
+    return [sorted(hypotheses, key=lambda h: -h.score)[:beam] for hypotheses in finished]
+
+
+def _candidates(logits: Tensor, scores: Tensor, beam: int, *, first: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The 2N best continuations of each sentence: their scores, the beam they continue, their token; [B, 2N] each."""
+    vocabulary = logits.shape[-1]
+    logits = logits.float()
+    if first:
+        logits[:, EOS] = float("-inf")
+    log_p = logits.log_softmax(-1).view(*scores.shape, vocabulary)  # [B, N, V]
+    total = (scores[:, :, None] + log_p).flatten(1)  # [B, N·V]
+    best, index = total.topk(min(2 * beam, total.shape[1]), dim=1)
+    return best, index // vocabulary, index % vocabulary
+
+
+def _like(index: Tensor, tokens: Tensor) -> Tensor:
+    """Index [B, M] repeated over the length of tokens [B, N, t], for gather."""
+    return index[:, :, None].expand(-1, -1, tokens.shape[2])
+
+
+def _ending(candidates: list[int], scores: list[float], last: bool) -> list[int]:
+    """Which of the first N candidates are finished; at the last step, all that are possible."""
+    possible = [rank for rank, score in enumerate(scores) if score > float("-inf")]
+    return possible if last else [rank for rank in possible if candidates[rank] == EOS]

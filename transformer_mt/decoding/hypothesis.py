@@ -1,0 +1,39 @@
+"""What search needs of a model, and what it gives."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from transformer_mt.special import PAD
+
+
+class Decodable(Protocol):
+    """The contract of decoding; the state has ``select(rows)``, see :class:`transformer_mt.model.state.State`."""
+
+    def encode(self, source: Tensor) -> Any:
+        """Source ids [B, S] → memory."""
+
+    def start(self, memory: Any, beam: int) -> Any:
+        """Memory → the state of B · beam rows, those of a sentence side by side."""
+
+    def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Ids [R] of the last tokens → logits [R, V] of the next ones, and the state after them."""
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A finished translation.
+
+    ``ids`` without begin and end token; ``log_probability`` is Σ log p, of the end token too; ``score`` is that sum
+    over length^length_penalty, the end token counted.
+    """
+
+    ids: list[int]
+    score: float
+    log_probability: float
+
+
+def length_limits(source: Tensor) -> list[int]:
+    """The most tokens, end token counted, of the translation of each row of source [B, S]: 2·S + 10."""
+    return [2 * int(n) + 10 for n in (source != PAD).sum(1)]

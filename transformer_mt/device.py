@@ -1,0 +1,30 @@
+"""Which device to compute on, and in which precision."""
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from transformer_mt.errors import ConfigError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that ``auto``, ``cpu``, ``cuda`` or ``mps`` means here. Raises ConfigError when it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: cuda is not available on this machine; choose auto or cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device: mps is not available on this machine; choose auto or cpu")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """``auto`` is bfloat16 on a GPU that has it, else float32."""
+    if name == "auto":
+        name = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[None]:
+    """Compute products in ``precision``; weights and sums stay float32."""
+    return torch.autocast(device.type, precision, enabled=precision != torch.float32)

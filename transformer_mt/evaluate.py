@@ -1,0 +1,68 @@
+"""How good translations are: BLEU, chrF and TER by sacreBLEU on raw references, and the loss on held-out text."""
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+import sacrebleu
+import torch
+from sacrebleu.metrics.bleu import BLEU
+
+from transformer_mt.errors import DataError
+from transformer_mt.special import BOS, EOS, PAD
+from transformer_mt.terminal import warn
+from transformer_mt.training.loss import smoothed_cross_entropy
+from transformer_mt.translate import Translator, padded
+
+_NEEDS = {"ja": "MeCab", "ko": "mecab_ko"}  # the module that sacreBLEU's tokenizer for a language imports
+
+
+def bleu_metric(language: str) -> BLEU:
+    """BLEU with sacreBLEU's tokenizer for the target language: zh, ja-mecab, ko-mecab, else 13a."""
+    language = language.replace("_", "-").split("-")[0].lower()
+    module = _NEEDS.get(language)
+    if module is not None and importlib.util.find_spec(module) is None:
+        warn(f"BLEU by characters: for words, pip install 'transformer_mt[{language}]'; the signature says which")
+        return BLEU(tokenize="char")
+    return BLEU(trg_lang=language)
+
+
+def corpus_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]], language: str) -> dict[str, Any]:
+    """BLEU, chrF and TER with their signatures. Raises DataError when the numbers of lines differ."""
+    for number, reference in enumerate(references, start=1):
+        if len(reference) != len(hypotheses):
+            raise DataError(f"{len(hypotheses)} translations, but reference {number} has {len(reference)} lines")
+    if not hypotheses:
+        raise DataError("nothing to evaluate: the set is empty")
+    metrics = {"bleu": bleu_metric(language), "chrf": sacrebleu.CHRF(), "ter": sacrebleu.TER()}
+    result: dict[str, Any] = {}
+    for name, metric in metrics.items():
+        score = metric.corpus_score(list(hypotheses), [list(r) for r in references])
+        result[name] = {"score": round(float(score.score), 2), "signature": str(metric.get_signature())}
+    return {**result, "sentences": len(hypotheses)}
+
+
+@torch.inference_mode()
+def mean_nll(translator: Translator, sources: Sequence[str], targets: Sequence[str], device_tokens: int) -> float:
+    """The negative log-likelihood of the references, a mean per target token in nats; empty pairs are left out."""
+    pairs = [
+        ([*source, EOS], [BOS, *target, EOS])
+        for source, target in zip(
+            translator.tokenizer.encode_source(sources), translator.tokenizer.encode_target(targets), strict=True
+        )
+        if source and target and len(source) < (translator.model.position_limit or 1024) and len(target) < 1024
+    ]
+    pairs.sort(key=lambda pair: len(pair[1]))
+    model, total, tokens, start = translator.model, 0.0, 0, 0
+    while start < len(pairs):
+        size = max(1, device_tokens // max(map(len, pairs[min(start + 64, len(pairs) - 1)])))
+        batch = pairs[start : start + size]
+        source, target = (padded(side).to(translator.device) for side in zip(*batch, strict=True))
+        gold = target[:, 1:]
+        hidden = model(source, target[:, :-1])[gold != PAD]  # [M, D]
+        total += float(smoothed_cross_entropy(hidden, model.projection, gold[gold != PAD], 0.0).nll)
+        tokens += len(hidden)
+        start += size
+    if not tokens:
+        raise DataError("the validation set has no pair with text on both sides")
+    return total / tokens

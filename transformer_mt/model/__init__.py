@@ -1,0 +1,1 @@
+"""The network: attention, layers, the Transformer, the state of decoding."""

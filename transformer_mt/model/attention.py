@@ -1,0 +1,64 @@
+"""Attention: softmax(Q Kᵀ / √K) V, and many heads of it (Vaswani et al. 2017, section 3.2)."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from transformer_mt.model.linear import Linear
+from transformer_mt.model.positions import Rotary
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, scale: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Scaled dot-product attention.
+
+    query [..., T, K], key [..., S, K], value [..., S, K] and a bias that broadcasts to [..., T, S] (minus infinity
+    where a query may not attend) → output [..., T, K] and weights [..., T, S]. ``scale`` is 1/√K unless given.
+    """
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = (query * scale) @ key.transpose(-2, -1)  # [..., T, S]
+    if bias is not None:
+        scores = scores + bias
+    weights = scores.softmax(-1)
+    return weights.to(value.dtype) @ value, weights
+
+
+@dataclass
+class KeyValue:
+    """Keys and values, [B, H, S, K] each."""
+
+    key: Tensor
+    value: Tensor
+
+
+class MultiHeadAttention(nn.Module):
+    """H heads of width K = D / H, each with its own projections of queries, keys and values."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value, self.output = (Linear(width, width) for _ in range(4))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[B, S, D] → [B, H, S, K]."""
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+
+    def project(self, memory: Tensor, rotary: Rotary | None = None, start: int = 0) -> KeyValue:
+        """Keys and values of ``memory`` [B, S, D], whose first row stands at position ``start``."""
+        key = self._split(self.key(memory))
+        return KeyValue(rotary(key, start) if rotary else key, self._split(self.value(memory)))
+
+    def forward(
+        self, x: Tensor, memory: KeyValue, bias: Tensor | None, rotary: Rotary | None = None, start: int = 0
+    ) -> Tensor:
+        """x [B, T, D] attends to ``memory`` (keys [B, H, S, K]); returns [B, T, D].
+
+        ``bias`` broadcasts to [B, H, T, S]; with ``rotary``, the first row of x stands at position ``start``.
+        """
+        query = self._split(self.query(x))  # [B, H, T, K]
+        if rotary:
+            query = rotary(query, start)
+        heads, _ = attend(query, memory.key, memory.value, bias)
+        return self.output(heads.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]

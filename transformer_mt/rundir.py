@@ -1,0 +1,108 @@
+"""The run directory: where everything of a run lies, and who may write it."""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from transformer_mt.errors import ArtefactError, ConfigError, SystemFault, system_fault
+
+
+class RunDirectory:
+    """Paths of a run, as documented in the README."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "config.yaml"
+        self.tokenizer = root / "tokenizer"
+        self.data = root / "data"
+        self.checkpoints = root / "checkpoints"
+        self.metrics = root / "metrics.jsonl"
+        self.eval = root / "eval"
+        self.exit = root / "exit.json"
+
+    def holds_run(self) -> bool:
+        """Whether training has started here."""
+        return self.metrics.exists() or any(self.checkpoints.glob("step-*"))
+
+    def claim(self, *, resume: bool) -> None:
+        """Make the directory ours to train in.
+
+        Raises ConfigError when it holds a run and ``resume`` is not asked for, or holds something else.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise ConfigError(f"{self.root}: run_dir is a file; choose another run_dir")
+        if self.holds_run() and not resume:
+            raise ConfigError(f"{self.root}: already holds a run; continue it with --resume, or choose another run_dir")
+        if self.root.exists() and not self.config.exists():
+            strange = next((p.name for p in self.root.iterdir() if p.name not in ("lock", "exit.json")), None)
+            if strange is not None:
+                raise ConfigError(f"{self.root}: not empty, and not a run (it holds {strange}); choose another run_dir")
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise system_fault(error) from error
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only writer. The kernel drops the lock of a process that died. Raises SystemFault when held."""
+        try:
+            file: TextIO = (self.root / "lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise system_fault(error) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                owner = file.read().strip() or "unknown"
+                raise SystemFault(f"{self.root}: in use by process {owner}; wait for it or stop it") from error
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a small text file so that a reader, or a crash, sees the old or the new one, whole."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise system_fault(error) from error
+
+
+def sync_directory(path: Path) -> None:
+    """Flush a directory, so that a rename in it survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON that this program wrote. Raises ArtefactError when it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtefactError(f"{path}: missing") from error
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"{path}: damaged or unreadable: {error}") from error

@@ -1,0 +1,92 @@
+"""What is shown on the terminal while work goes on: stderr only, calm, and plain when it is no terminal."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+def is_terminal() -> bool:
+    """Whether a person looks at stderr."""
+    return sys.stderr.isatty()
+
+
+def say(line: str, style: str = "") -> None:
+    """Print a line to stderr, coloured on a terminal only, never wrapped or cut."""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console.print(line, style=style if is_terminal() else "")
+
+
+def warn(line: str) -> None:
+    """Print a warning to stderr."""
+    say(f"warning: {line}", style="yellow")
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        rate = task.finished_speed or task.speed
+        return Text("" if rate is None else f"{rate:,.0f} {task.fields['unit']}/s")
+
+
+class Bar:
+    """A progress bar; ``advance`` is all that work needs to know of it."""
+
+    def __init__(self, progress: Progress | None, task: int) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, count: int = 1) -> None:
+        """Say that ``count`` more units are done."""
+        if self._progress is not None:
+            self._progress.advance(self._task, count)  # type: ignore[arg-type]
+
+
+@contextmanager
+def bar(what: str, total: int | None, unit: str) -> Iterator[Bar]:
+    """Show a bar with rate and time left on a terminal, nothing elsewhere; it goes when the work is done."""
+    if not is_terminal():
+        yield Bar(None, 0)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield Bar(progress, progress.add_task(what, total=total, unit=unit))
+
+
+class LiveLine:
+    """One line at the bottom of the terminal that is rewritten in place; lines said meanwhile go above it."""
+
+    def __init__(self) -> None:
+        self._shown = False
+
+    def show(self, line: str) -> None:
+        """Rewrite the live line; on anything but a terminal, do nothing."""
+        if is_terminal():
+            width = Console(stderr=True).width
+            sys.stderr.write("\r\x1b[K" + line[: width - 1])
+            sys.stderr.flush()
+            self._shown = True
+
+    def clear(self) -> None:
+        """Take the line away, so that others can be printed."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._shown = False

@@ -1,0 +1,1 @@
+"""Training: loss, schedule, metrics and the loop."""

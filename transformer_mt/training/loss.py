@@ -1,0 +1,67 @@
+"""Label-smoothed cross-entropy, with the projection to the vocabulary inside."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_CHUNK = 1024  # rows whose logits are held at once
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Sums over target tokens: ``smoothed`` is what is minimised, ``nll`` the negative log-likelihood, in nats."""
+
+    smoothed: Tensor
+    nll: Tensor
+
+
+def smoothed_cross_entropy(hidden: Tensor, projection: Tensor, target: Tensor, smoothing: float) -> Loss:
+    """The loss of hidden [M, D] under projection [V, D] for the right tokens target [M], none of them padding.
+
+    Smoothing (Szegedy et al. 2016) puts ε/(V-1) on each wrong token and 1-ε on the right one: with z = hidden Wᵀ, the
+    loss of a row is -Σ q_j log softmax(z)_j, and its gradient in z is softmax(z) - q.
+    """
+    smoothed, nll = _FusedLoss.apply(hidden, projection, target, smoothing)  # type: ignore[no-untyped-call]
+    return Loss(smoothed, nll)
+
+
+class _FusedLoss(torch.autograd.Function):
+    """Computes the gradient in the forward pass, chunk by chunk, so that [M, V] logits are never held whole."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, projection: Tensor, target: Tensor, smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        vocabulary = len(projection)
+        wrong, right = smoothing / (vocabulary - 1), 1 - smoothing
+        needs_gradient = any(ctx.needs_input_grad)
+        weight = projection.to(hidden.dtype)
+        hidden_gradient = torch.empty_like(hidden)
+        weight_gradient = torch.zeros_like(projection)
+        smoothed = torch.zeros((), device=hidden.device)
+        nll = torch.zeros((), device=hidden.device)
+        for start in range(0, len(hidden), _CHUNK):
+            rows, gold = hidden[start : start + _CHUNK], target[start : start + _CHUNK, None]
+            logits = (rows @ weight.T).float()  # [chunk, V]
+            log_sum = logits.logsumexp(-1, keepdim=True)
+            row_nll = (log_sum - logits.gather(1, gold)).sum()
+            all_nll = vocabulary * log_sum.sum() - logits.sum()
+            nll += row_nll
+            smoothed += (right - wrong) * row_nll + wrong * all_nll
+            if needs_gradient:
+                gradient = logits.sub_(log_sum).exp_().sub_(wrong)
+                gradient.scatter_add_(1, gold, gradient.new_full(gold.shape, wrong - right))
+                gradient = gradient.to(hidden.dtype)
+                hidden_gradient[start : start + _CHUNK] = gradient @ weight
+                weight_gradient += gradient.T @ rows
+        ctx.save_for_backward(hidden_gradient, weight_gradient)
+        ctx.mark_non_differentiable(nll)
+        return smoothed, nll
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        hidden_gradient, weight_gradient = ctx.saved_tensors
+        scale = gradients[0]
+        return hidden_gradient * scale, weight_gradient * scale, None, None

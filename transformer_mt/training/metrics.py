@@ -1,0 +1,112 @@
+"""What training tells: ``metrics.jsonl`` for programs, a live line and a few plain ones for people."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformer_mt.errors import system_fault
+from transformer_mt.terminal import LiveLine, is_terminal, say
+
+_PLAIN_SECONDS = 15.0  # between log lines where there is no terminal
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A validation: mean negative log-likelihood in nats, BLEU, and (source, translation, reference) samples."""
+
+    nll: float
+    bleu: float
+    signature: str
+    samples: list[tuple[str, str, str]]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: 42s, 3m05s, 2h14m."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds}s"
+    minutes, seconds = divmod(seconds, 60)
+    return f"{minutes}m{seconds:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
+
+
+def perplexity(nll: float) -> float:
+    """e^nll."""
+    return math.exp(min(nll, 700))
+
+
+class Metrics:
+    """Writes the metrics file and the terminal."""
+
+    def __init__(self, path: Path, step: int = 0) -> None:
+        """Continue the file at ``path`` after ``step``: lines of later steps, of a run that was lost, are dropped."""
+        self._live, self._printed = LiveLine(), 0.0
+        try:
+            kept = [line for line in _lines(path) if _step(line) <= step] if step else []
+            path.write_text("".join(kept), encoding="utf-8")
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise system_fault(error) from error
+
+    def _write(self, event: Mapping[str, Any]) -> None:
+        try:
+            self._file.write(json.dumps(event) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise system_fault(error) from error
+
+    def train(self, event: dict[str, Any], seconds_left: float | None) -> None:
+        """One logged training step."""
+        self._write({"event": "train", **event})
+        line = (
+            f"step {event['step']:,}  epoch {event['epoch'] + 1}  loss {event['loss']:.3f}  "
+            f"ppl {perplexity(event['nll']):,.2f}  lr {event['learning_rate']:.2e}  "
+            f"{event['target_tokens_per_second']:,.0f} tok/s"
+        )
+        if seconds_left is not None:
+            line += f"  ETA {duration(seconds_left)}"
+        self._live.show(line)
+        if not is_terminal() and time.monotonic() - self._printed >= _PLAIN_SECONDS:
+            self._printed = time.monotonic()
+            say(line)
+
+    def valid(self, step: int, validation: Validation, *, best: bool, name: str | None = None) -> None:
+        """One validation, with samples."""
+        event = {"event": "valid", "step": step, "nll": validation.nll, "bleu": validation.bleu,
+                 "signature": validation.signature}  # fmt: skip
+        self._write(event | ({"checkpoint": name} if name else {}))
+        self._live.clear()
+        say(
+            f"{name or f'step {step:,}'}  valid nll {validation.nll:.4f}  ppl {perplexity(validation.nll):.2f}  "
+            f"BLEU {validation.bleu:.2f}{'  (best)' if best else ''}",
+            style="bold",
+        )
+        for source, translation, reference in validation.samples:
+            say(f"    {source}", style="dim")
+            say(f"  → {translation}")
+            say(f"  = {reference}", style="dim")
+
+    def note(self, line: str) -> None:
+        """Say something between the lines."""
+        self._live.clear()
+        say(line)
+
+    def close(self) -> None:
+        """Take the live line away and close the file."""
+        self._live.clear()
+        self._file.close()
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+
+
+def _step(line: str) -> float:
+    """The step of a line; a damaged one (cut by a crash) is as good as from the future."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

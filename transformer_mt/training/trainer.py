@@ -1,0 +1,301 @@
+"""The training loop: batches in, better weights out. It knows nothing of text or search; validation is handed in."""
+
+import math
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from transformer_mt.checkpoint import Checkpoints, load_optimizer, model_weights, optimizer_tensors
+from transformer_mt.config import Training
+from transformer_mt.data.batching import Batches, Position
+from transformer_mt.data.store import Array
+from transformer_mt.device import autocast, choose_precision
+from transformer_mt.errors import NumericsError
+from transformer_mt.model.transformer import Transformer
+from transformer_mt.special import PAD
+from transformer_mt.training.loss import smoothed_cross_entropy
+from transformer_mt.training.metrics import Metrics, Validation
+from transformer_mt.training.schedule import learning_rate
+
+_BAD_STEPS = 3  # in a row without a finite gradient end the run
+
+
+@dataclass
+class Progress:
+    """All of the training state that is neither weights nor optimizer."""
+
+    step: int = 0  # global batches, skipped ones included
+    position: Position = field(default_factory=Position)
+    seconds: float = 0.0  # of all sittings
+    best: float | None = None  # the best validation so far, the greater the better
+    stale: int = 0  # validations since
+    skipped: int = 0  # steps without a finite gradient
+    finished: str | None = None  # why training has ended for good
+
+    @classmethod
+    def from_json(cls, state: dict[str, Any]) -> "Progress":
+        """Read what ``asdict`` gave."""
+        return cls(**{**state, "position": Position(**state["position"])})
+
+
+@dataclass
+class _Tally:
+    """Sums over the steps since the last log line."""
+
+    loss: float = 0.0
+    nll: float = 0.0
+    tokens: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+
+class Trainer:
+    """Trains a model on batches, validates and saves as configured.
+
+    ``validate`` is called between steps with the model in evaluation mode; ``about`` goes into every manifest;
+    ``started`` is the ``time.monotonic()`` from which ``max_minutes`` is counted in this sitting.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        batches: Batches,
+        settings: Training,
+        checkpoints: Checkpoints,
+        metrics: Metrics,
+        validate: Callable[[], Validation],
+        *,
+        seed: int,
+        about: dict[str, Any],
+        started: float,
+    ) -> None:
+        self.model, self.batches, self.settings = model, batches, settings
+        self.checkpoints, self.metrics, self.validate = checkpoints, metrics, validate
+        self.seed, self.about = seed, about
+        self.device = model.projection.device
+        self.precision = choose_precision(settings.precision, self.device)
+        self.optimizer = make_optimizer(model, settings)
+        self.progress = Progress()
+        self.stop = False  # set by a signal handler: save after this step and return
+        self._started = started
+        self._bad, self._validated_at, self._validation_seconds = 0, -1, 0.0
+        self._pace = _Pace()
+
+    def resume(self, name: str) -> None:
+        """Continue from a checkpoint, whose weights the model has already. Raises ArtefactError."""
+        tensors, state = self.checkpoints.training(name)
+        load_optimizer(self.model, self.optimizer, tensors, name)
+        self.progress = Progress.from_json(state)
+        self._started -= self.progress.seconds
+
+    def run(self) -> str:
+        """Train until a limit; return the reason of the end (``interrupted`` when stopped from outside)."""
+        walk = self.batches.walk(self.progress.position)
+        tally = _Tally()
+        self.model.train()
+        while (reason := self._reason_to_end()) is None and not self.stop:
+            buckets, after = next(walk)
+            step, epoch = self.progress.step + 1, self.progress.position.epoch
+            self._update(buckets, step, tally)
+            self.progress.step, self.progress.position = step, after
+            if step % self.settings.log_every == 0:
+                self._log(tally, epoch)
+                tally = _Tally()
+            if step % self.settings.validate_every == 0:
+                validating = time.monotonic()
+                self._validate()
+                tally.started += time.monotonic() - validating
+            if step % self.settings.save_every == 0:
+                self.save()
+        if reason is None:
+            self.save()
+            return "interrupted"
+        self._finish(reason)
+        return reason
+
+    def _update(self, buckets: list[Array], step: int, tally: _Tally) -> None:
+        """One step: the gradient of the mean loss per target token of the whole batch, clipped, and Adam."""
+        batches = [self.batches.collate(rows).to(self.device) for rows in buckets]
+        tokens = sum(int((batch.target_out != PAD).sum()) for batch in batches)
+        smoothed = torch.zeros((), device=self.device)
+        nll = torch.zeros((), device=self.device)
+        for number, batch in enumerate(batches):
+            torch.manual_seed(derive_seed(self.seed, "dropout", step, number))
+            real = batch.target_out != PAD
+            with autocast(self.device, self.precision):
+                hidden = self.model(batch.source, batch.target_in)[real]  # [M, D]
+            loss = smoothed_cross_entropy(
+                hidden.to(self.precision), self.model.projection, batch.target_out[real], self.settings.label_smoothing
+            )
+            (loss.smoothed / tokens).backward()  # type: ignore[no-untyped-call]
+            smoothed += loss.smoothed.detach()
+            nll += loss.nll
+        rate = learning_rate(step, self.settings, self.model.settings.width)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        if math.isfinite(float(norm)) and math.isfinite(float(smoothed)):
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+            self._bad = 0
+            tally.loss, tally.nll = tally.loss + float(smoothed), tally.nll + float(nll)
+            tally.tokens += tokens
+        else:
+            self._skip(step)
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _skip(self, step: int) -> None:
+        """Leave the weights as they are after a loss or gradient that is not finite. Raises NumericsError."""
+        self._bad, self.progress.skipped = self._bad + 1, self.progress.skipped + 1
+        self.metrics.note(f"warning: step {step}: the loss or gradient is not finite; skipped")
+        if self._bad >= _BAD_STEPS:
+            raise NumericsError(
+                f"step {step}: {self._bad} steps in a row without a finite gradient; lower training.learning_rate, "
+                "or train in float32; the checkpoints so far are good"
+            )
+
+    def _log(self, tally: _Tally, epoch: int) -> None:
+        seconds = time.monotonic() - tally.started
+        self._pace.note(self.settings.log_every, seconds)
+        if tally.tokens == 0:
+            return
+        event = {
+            "step": self.progress.step,
+            "epoch": epoch,
+            "loss": tally.loss / tally.tokens,
+            "nll": tally.nll / tally.tokens,
+            "learning_rate": learning_rate(self.progress.step, self.settings, self.model.settings.width),
+            "target_tokens_per_second": tally.tokens / seconds,
+            "seconds": round(self._seconds(), 3),
+        }
+        self.metrics.train(event, self._seconds_left())
+
+    def _validate(self, name: str | None = None) -> bool:
+        """Validate the weights as they are; return whether they are the best so far."""
+        started = time.monotonic()
+        self.model.eval()
+        validation = self.validate()
+        self.model.train()
+        value = validation.bleu if self.settings.best_by == "bleu" else -validation.nll
+        best = not math.isnan(value) and (self.progress.best is None or value >= self.progress.best)
+        if best:
+            self.progress.best = value
+        self.progress.stale = 0 if best else self.progress.stale + 1
+        self.metrics.valid(self.progress.step, validation, best=best, name=name)
+        if name is None:
+            self._validated_at = self.progress.step
+            self._validation_seconds = time.monotonic() - started
+            if best:
+                self.save(best=True)
+        return best
+
+    def done(self) -> bool:
+        """Whether a limit is reached already, so that there is nothing to train."""
+        return self._reason_to_end() is not None
+
+    def save(self, *, best: bool = False) -> None:
+        """Save everything, and delete what is not to be kept."""
+        name = f"step-{self.progress.step:06}"
+        self.progress.seconds = self._seconds()
+        self.checkpoints.save(
+            name,
+            model_weights(self.model),
+            {"step": self.progress.step, **self.about},
+            optimizer_tensors(self.model, self.optimizer),
+            asdict(self.progress),
+        )
+        self.checkpoints.point("last", name)
+        if best:
+            self.checkpoints.point("best", name)
+        self.checkpoints.prune(self.settings.keep_last)
+
+    def _finish(self, reason: str) -> None:
+        """Validate and save the last step, then the average of the checkpoints kept."""
+        if self._validated_at != self.progress.step:
+            self._validate()
+        self.progress.finished = reason
+        self.save()
+        names = self.checkpoints.names()[-self.settings.keep_last :]
+        if self.settings.average and len(names) > 1:
+            self._average(names)
+        self.save()
+
+    def _average(self, names: list[str]) -> None:
+        """Validate the mean of some checkpoints; it becomes the best if it is."""
+        weights = {key: value.clone() for key, value in model_weights(self.model).items()}
+        mean = self.checkpoints.average(names)
+        set_weights(self.model, mean)
+        name = f"average-{self.progress.step:06}"
+        if self._validate(name):
+            self.checkpoints.save(name, mean, {"step": self.progress.step, "average_of": names, **self.about})
+            self.checkpoints.point("best", name)
+        set_weights(self.model, weights)
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def _closing_seconds(self) -> float:
+        """What the end of the run will take: validations of the last step and of the average, and saving."""
+        return (2.2 if self.settings.average else 1.1) * self._validation_seconds + 2.0
+
+    def _reason_to_end(self) -> str | None:
+        limits, progress = self.settings, self.progress
+        if limits.max_steps is not None and progress.step >= limits.max_steps:
+            return f"max_steps {limits.max_steps}"
+        if limits.max_epochs is not None and progress.position.epoch >= limits.max_epochs:
+            return f"max_epochs {limits.max_epochs}"
+        if limits.max_minutes is not None and self._seconds() + self._closing_seconds() >= 60 * limits.max_minutes:
+            return f"max_minutes {limits.max_minutes:g}"
+        if limits.patience is not None and progress.stale >= limits.patience:
+            return f"patience: {progress.stale} validations without a better {limits.best_by}"
+        return None
+
+    def _seconds_left(self) -> float | None:
+        """The time to the end of the run: to the first limit at today's pace, validations included."""
+        limits, progress, left = self.settings, self.progress, list[float]()
+        step_seconds = self._pace.seconds + self._validation_seconds / limits.validate_every
+        if limits.max_steps is not None:
+            left.append((limits.max_steps - progress.step) * step_seconds + self._closing_seconds())
+        if limits.max_epochs is not None:
+            position = progress.position
+            done = position.window + position.batch / len(self.batches.window(position.epoch, position.window))
+            per_epoch = self.batches.windows * len(self.batches.window(position.epoch, position.window))
+            steps = (limits.max_epochs - position.epoch - done / self.batches.windows) * per_epoch
+            left.append(steps * step_seconds + self._closing_seconds())
+        if limits.max_minutes is not None:
+            left.append(60 * limits.max_minutes - self._seconds())
+        return max(0.0, min(left)) if left else None
+
+
+class _Pace:
+    """Seconds a step, a mean that forgets slowly."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def note(self, steps: int, seconds: float) -> None:
+        self.seconds = seconds / steps if self.seconds == 0 else 0.9 * self.seconds + 0.1 * seconds / steps
+
+
+def make_optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter 2019); weights decay, biases and norms do not."""
+    groups = [
+        {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=settings.adam_betas, eps=1e-9, fused=True)
+
+
+def derive_seed(seed: int, *purpose: object) -> int:
+    """A seed for one purpose at one place: a pure function, so that no generator's state need be saved."""
+    return zlib.crc32(repr((seed, *purpose)).encode())
+
+
+def set_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Copy weights into a model that they are known to fit."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
