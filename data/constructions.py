@@ -57,9 +57,7 @@ def statement(s: Sampler) -> Pair | None:
     """Make a main clause, perhaps with its time in front and the verb second."""
     made = s.clause(time=0.6, places=0.4)
     front = made.fronts[0] if made.fronts and s.chance(0.45) else None
-    return Pair(
-        "fronted" if front else "statement", made.clause.english(front), made.clause.german(front)
-    )
+    return Pair("fronted" if front else "statement", made.clause.english(front), made.clause.german(front))
 
 
 def yes_no(s: Sampler) -> Pair | None:
@@ -73,7 +71,7 @@ def wh_adverb(s: Sampler) -> Pair | None:
     en, de = s.rng.choice([("when", "wann"), ("why", "warum"), ("where", "wo")])
 
     def choose(v: Verb) -> bool:
-        return en != "where" or not v.frame or v.frame[0].startswith("acc") and bool(v.places)
+        return en != "where" or not v.frame or (v.frame[0].startswith("acc") and bool(v.places))
 
     made = s.clause(
         negatable=False,
@@ -96,9 +94,7 @@ def wh_subject(s: Sampler) -> Pair | None:
     else:
         noun = s.noun(expand("man woman child"))
         subject = noun_phrase(noun, "which", s.adjectives(noun, 0.4), s.chance(0.3))
-    clause = s.clause(
-        subject, negatable=False, choose=lambda v: v.subject >= PERSON and v.en != "be"
-    ).clause
+    clause = s.clause(subject, negatable=False, choose=lambda v: v.subject >= PERSON and v.en != "be").clause
     return Pair("wh question", clause.english(), clause.german(), "?")
 
 
@@ -110,10 +106,7 @@ def wh_object(s: Sampler) -> Pair | None:
         plain=True,
         tense=s.tense(),
         choose=lambda v: (
-            len(v.frame) == 1
-            and v.frame[0].startswith(("acc", "dat"))
-            and not v.particle
-            and bool(v.subject & PERSON)
+            len(v.frame) == 1 and v.frame[0].startswith(("acc", "dat")) and not v.particle and bool(v.subject & PERSON)
         ),
     )
     noun, clause = made.noun, made.clause
@@ -161,9 +154,7 @@ def imperative(s: Sampler) -> Pair | None:
     n = link()
     please = not clause.negated and s.chance(0.3)
     en, de = (words("please", n), words("bitte", n)) if please else ([], [])
-    return Pair(
-        "imperative", en + clause.english_imperative(), de + clause.german_imperative(), "!"
-    )
+    return Pair("imperative", en + clause.english_imperative(), de + clause.german_imperative(), "!")
 
 
 CONJUNCTIONS = {
@@ -179,7 +170,7 @@ CONJUNCTIONS = {
 def subordinate(s: Sampler) -> Pair | None:
     """Make a main clause with an adverbial clause after or before it."""
     en, de = s.rng.choice([*CONJUNCTIONS.items(), ("when", "als")])
-    past = en == "when" or en in ("because", "although", "before", "while") and s.chance(0.45)
+    past = en == "when" or (en in ("because", "although", "before", "while") and s.chance(0.45))
     tense = "past" if past else "present"
     main = s.clause(
         tense="future"
@@ -246,9 +237,7 @@ def takes_up(s: Sampler) -> Pair | None:
         time=0.2,
         places=0.15,
         negatable=False,
-        choose=lambda v: (
-            len(v.frame) == 1 and v.frame[0].startswith("acc:") and bool(v.subject & PERSON)
-        ),
+        choose=lambda v: len(v.frame) == 1 and v.frame[0].startswith("acc:") and bool(v.subject & PERSON),
     )
     noun = made.noun
     if noun is None or not noun.pronoun or noun.cls in PERSON:
@@ -315,9 +304,7 @@ def still(s: Sampler) -> Pair | None:
     negated = s.chance(0.5)
     if noun.cls == "device" and s.chance(0.6):
         a = link()
-        second = Clause(
-            it, FUNCTION, [part("adverb", words("still", a), words("immer noch", a))], "present"
-        )
+        second = Clause(it, FUNCTION, [part("adverb", words("still", a), words("immer noch", a))], "present")
     else:
         second = s.be(it, two, tense, negated)
     if not negated and second.verb is BE:
@@ -347,9 +334,7 @@ def reports(s: Sampler) -> Pair | None:
         outer = Clause(subject, v, [], outer.tense, negated=True)
     en, de = "that", "dass"
     if asking:
-        en, de = s.rng.choice(
-            [("whether", "ob"), ("whether", "ob"), ("why", "warum"), ("when", "wann")]
-        )
+        en, de = s.rng.choice([("whether", "ob"), ("whether", "ob"), ("why", "warum"), ("when", "wann")])
         if en != "whether" and inner.negated:
             return None
     return Pair(
@@ -368,9 +353,7 @@ def relative_phrase(s: Sampler, noun: Noun, determiners: str = "the the this") -
     kind = s.rng.choice(["subject", "subject", "object", "dative"]) if person else "object"
     tense = s.rng.choice(["present", "present", "past", "past", "modal"])
     if kind == "subject":
-        n_subject = Phrase(
-            lambda c: [], lambda c: [], 3, plural, "they" if plural else noun.pronoun
-        )
+        n_subject = Phrase(lambda c: [], lambda c: [], 3, plural, "they" if plural else noun.pronoun)
         clause = s.clause(
             n_subject,
             tense,
@@ -401,11 +384,7 @@ def relative_phrase(s: Sampler, noun: Noun, determiners: str = "the the this") -
         ambiguous = subject.german("nom") == subject.german("acc") and subject.plural == plural
         if person and case == "acc" and row != "m" and ambiguous:
             return None  # die Frau, die Anna besucht: who visits or whom Anna visits
-        modal = (
-            MODALS[s.rng.choice(["can", "must", "want", "could", "had"])]
-            if tense == "modal"
-            else None
-        )
+        modal = MODALS[s.rng.choice(["can", "must", "want", "could", "had"])] if tense == "modal" else None
         inner = Clause(subject, v, [], "present" if modal else tense, modal)
         en = words("whom" if person else "that", r) + inner.english()
         de = words(ending(RELATIVE, row, case), r) + inner.german_final()
@@ -441,10 +420,7 @@ def relative_object(s: Sampler) -> Pair | None:
         [
             v
             for v in ALL_VERBS
-            if len(v.frame) == 1
-            and v.frame[0].startswith(("acc:", "dat:"))
-            and not v.prefix
-            and v.subject & PERSON
+            if len(v.frame) == 1 and v.frame[0].startswith(("acc:", "dat:")) and not v.prefix and v.subject & PERSON
         ],
         lambda v: v.de,
     )
@@ -529,8 +505,7 @@ def infinitive(s: Sampler) -> Pair | None:
         time=0.3,
         places=0.2,
         choose=lambda v: (
-            v.frame
-            and v.frame[0] in ("dir", "from")
+            (v.frame and v.frame[0] in ("dir", "from"))
             or v.en in ("buy", "call", "invite", "need", "open", "use", "stay", "borrow", "sell")
         ),
     ).clause
@@ -609,19 +584,11 @@ def possession(s: Sampler) -> Pair | None:
     if r < 0.35:
         subject = s.subject(PERSON)
         tense = s.rng.choice(["present", "past"])
-        kein = (
-            link()
-            if s.chance(0.3) and subject.english("nom")[0].text not in ("no", "every")
-            else None
-        )
+        kein = link() if s.chance(0.3) and subject.english("nom")[0].text not in ("no", "every") else None
         noun = s.noun(expand("goods kinship animal idea"))
         if noun.cls in ("kin", "kinf") and noun.en not in ("brother", "sister", "son", "daughter"):
             return None
-        obj = (
-            noun_phrase(noun, "a", s.adjectives(noun, 0.5))
-            if kein is None
-            else s.phrase(noun, negation=kein)
-        )
+        obj = noun_phrase(noun, "a", s.adjectives(noun, 0.5)) if kein is None else s.phrase(noun, negation=kein)
         clause = Clause(
             subject,
             HAVE,
@@ -634,9 +601,7 @@ def possession(s: Sampler) -> Pair | None:
     if r < 0.7:
         person = s.rng.choice(["man", "woman", "child"])
         noun = s.noun(expand("vehicle furniture clothes container instrument house device text"))
-        owner = s.phrase(
-            s.noun(frozenset({person})), determiners="the the this of:I of:we", adjectives=0.3
-        )
+        owner = s.phrase(s.noun(frozenset({person})), determiners="the the this of:I of:we", adjectives=0.3)
         n = link()
         german = owner.german("gen")
         german = [german[0]._replace(links=german[0].links | {n}), *german[1:]]
@@ -674,9 +639,7 @@ def possession(s: Sampler) -> Pair | None:
         tense = s.rng.choice(["present", "past", "future"])
         if v.en == v.en_past and tense == "past":
             return None
-        clause = Clause(
-            subject, v, [part("acc", phrase.english("obj"), phrase.german("acc"))], tense
-        )
+        clause = Clause(subject, v, [part("acc", phrase.english("obj"), phrase.german("acc"))], tense)
     elif predicate:
         clause = s.be(phrase, predicate, s.rng.choice(["present", "past"]), s.chance(0.2))
     else:
@@ -721,13 +684,9 @@ def figures(s: Sampler) -> Pair | None:
         clause = Clause(subject, BE, parts, s.rng.choice(["present", "past"]))
     else:
         number = s.pick(NUMBERS, lambda x: x[1])
-        en, de = s.rng.choice(
-            [("hours", "Stunden"), ("days", "Tage"), ("minutes", "Minuten"), ("weeks", "Wochen")]
-        )
+        en, de = s.rng.choice([("hours", "Stunden"), ("days", "Tage"), ("minutes", "Minuten"), ("weeks", "Wochen")])
         event = s.phrase(s.noun(frozenset({"event"})), determiners="the the this", plural=False)
-        parts = [
-            part("pred", words(number[0], n) + words(en, u), words(number[1], n) + words(de, u))
-        ]
+        parts = [part("pred", words(number[0], n) + words(en, u), words(number[1], n) + words(de, u))]
         clause = Clause(event, LAST, parts, s.rng.choice(["present", "past", "future"]))
     return Pair("figures", clause.english(), clause.german())
 

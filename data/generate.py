@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ class Line(NamedTuple):
 def bigrams(text: str) -> list[tuple[str, str]]:
     """Return the adjacent pairs of lower-cased words."""
     tokens = text.lower().split()
-    return list(zip(tokens, tokens[1:], strict=False))
+    return list(itertools.pairwise(tokens))
 
 
 def forms(text: str) -> list[str]:
@@ -69,10 +70,7 @@ def choose(train: list[Line], candidates: Iterable[Line], count: int) -> list[Li
         return line.kind, min(len(line.en.split()) // 3, 6)
 
     def novelty(line: Line) -> float:
-        return min(
-            sum(b not in known for b in pairs) / len(pairs)
-            for pairs in (bigrams(line.en), bigrams(line.de))
-        )
+        return min(sum(b not in known for b in pairs) / len(pairs) for pairs in (bigrams(line.en), bigrams(line.de)))
 
     groups: defaultdict[tuple[str, int], list[Line]] = defaultdict(list)
     for line in candidates:

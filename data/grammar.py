@@ -265,15 +265,9 @@ MODALS = {
     "may": Modal(("may", "may", ""), ("darf", "darfst", "darf", "dürfen")),
     "should": Modal(("should", "should", ""), ("sollte", "solltest", "sollte", "sollten")),
     "could": Modal(("could", "could", ""), ("konnte", "konntest", "konnte", "konnten"), True),
-    "had": Modal(
-        ("had to", "had to", "have to"), ("musste", "musstest", "musste", "mussten"), True
-    ),
-    "wanted": Modal(
-        ("wanted to", "wanted to", "want to"), ("wollte", "wolltest", "wollte", "wollten"), True
-    ),
-    "would": Modal(
-        ("would like to", "would like to", ""), ("möchte", "möchtest", "möchte", "möchten")
-    ),
+    "had": Modal(("had to", "had to", "have to"), ("musste", "musstest", "musste", "mussten"), True),
+    "wanted": Modal(("wanted to", "wanted to", "want to"), ("wollte", "wolltest", "wollte", "wollten"), True),
+    "would": Modal(("would like to", "would like to", ""), ("möchte", "möchtest", "möchte", "möchten")),
 }
 BE = {"present": ("am", "are", "is"), "past": ("was", "were", "was")}
 SEIN = {
@@ -536,6 +530,4 @@ def spell(tokens: Words, end: str) -> Words:
 
 def alignment(english: Words, german: Words) -> str:
     """Write the word alignment in Pharaoh format."""
-    return " ".join(
-        f"{i}-{j}" for i, e in enumerate(english) for j, g in enumerate(german) if e.links & g.links
-    )
+    return " ".join(f"{i}-{j}" for i, e in enumerate(english) for j, g in enumerate(german) if e.links & g.links)

@@ -145,16 +145,14 @@ GROUPS = {
     "kinship": "kin kinf",
     "reader": "print text post paper tale",
     "food": "fruit meal pastry",
-    "goods": "print vehicle flat furniture small container dish clothes instrument device "
-    "present house",
+    "goods": "print vehicle flat furniture small container dish clothes instrument device present house",
     "handy": "print post small container dish clothes present",
     "gift": "print small clothes present instrument",
     "flat": "surface chair",
     "seat": "chair",
     "repair": "vehicle device instrument",
     "building": "public house",
-    "thing": "print text vehicle flat furniture small container dish clothes instrument device "
-    "present",
+    "thing": "print text vehicle flat furniture small container dish clothes instrument device present",
 }
 
 ADJECTIVES = """

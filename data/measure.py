@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -20,7 +21,7 @@ def read(name: str) -> list[str]:
 def bigrams(text: str) -> list[tuple[str, str]]:
     """Return the adjacent pairs of lower-cased words."""
     tokens = text.lower().split()
-    return list(zip(tokens, tokens[1:], strict=False))
+    return list(itertools.pairwise(tokens))
 
 
 def new_pairs(side: str, split: str = "test") -> tuple[float, float]:
@@ -39,9 +40,7 @@ def links(line: str) -> list[tuple[int, int]]:
 def gloss_bleu(source: str, target: str) -> float:
     """Score the test's word-for-word gloss, each word by its most frequent partner."""
     partners: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for src, tgt, align in zip(
-        read(f"train.{source}"), read(f"train.{target}"), read("train.align"), strict=True
-    ):
+    for src, tgt, align in zip(read(f"train.{source}"), read(f"train.{target}"), read("train.align"), strict=True):
         s, t = src.split(), tgt.split()
         for en, de in links(align):
             i, j = (en, de) if source == "en" else (de, en)
@@ -92,9 +91,7 @@ def main() -> None:
                 f"on average ({min(lengths)} to {max(lengths)})"
             )
     for side in ("en", "de"):
-        words = Counter(
-            w.strip(PUNCTUATION).lower() for line in read(f"train.{side}") for w in line.split()
-        )
+        words = Counter(w.strip(PUNCTUATION).lower() for line in read(f"train.{side}") for w in line.split())
         rare = sum(n < 5 for n in words.values())
         print(f"{side}: {len(words)} word forms in training, {rare} of them fewer than 5 times")
         for split in ("valid", "test"):

@@ -75,9 +75,7 @@ POSITIONS = [
     ("behind", "hinter"),
     ("in front of", "vor"),
 ]
-NOT_GRADED = vocabulary(
-    "ill broken empty black white brown grey red blue green yellow wild tired hungry fresh"
-)
+NOT_GRADED = vocabulary("ill broken empty black white brown grey red blue green yellow wild tired hungry fresh")
 HOURS = [("one", "eins"), *NUMBERS]
 COLOURS = vocabulary("black white brown grey red blue green yellow wild")
 TIMELESS = vocabulary("know love belong need trust understand live")
@@ -196,9 +194,7 @@ class Sampler:
             return noun_phrase(noun, self.rng.choice(["", "the", "the", "this"]), adj)
         if noun.cls in ("kin", "kinf"):
             parents = plural and noun.en in ("father", "mother")
-            return noun_phrase(
-                noun, "the" if parents else self.rng.choice([*own, "the"]), adj, plural
-            )
+            return noun_phrase(noun, "the" if parents else self.rng.choice([*own, "the"]), adj, plural)
         unowned = noun.cls in ("man", "woman", "animal") and noun.en not in OWNED
         if unowned or noun.cls in ("room", "outdoor", "at", "on", "event", "public"):
             own = []
@@ -252,9 +248,7 @@ class Sampler:
         if r < 0.14:
             day = self.pick(DAYS, str)
             d = link()
-            return part(
-                "time", words("on", n) + words(day[0], d), words("am", n) + words(day[1], d)
-            )
+            return part("time", words("on", n) + words(day[0], d), words("am", n) + words(day[1], d))
         if r < 0.22:
             month, d, m = self.pick(MONTHS, str), link(), link()
             date = rng.randint(1, 31 if month[0] in ("January", "May", "July", "August") else 28)
@@ -265,9 +259,7 @@ class Sampler:
             )
         if r < 0.28:
             month, m = self.pick(MONTHS, str), link()
-            return part(
-                "time", words("in", n) + words(month[0], m), words("im", n) + words(month[1], m)
-            )
+            return part("time", words("in", n) + words(month[0], m), words("im", n) + words(month[1], m))
         if r < 0.36:
             hour = rng.randint(2, 12)
             u, h = link(), link()
@@ -283,9 +275,7 @@ class Sampler:
                 words("um", n) + words(NUMBERS[hour - 2][1], u) + words("Uhr", h),
             )
         if r < 0.44:
-            en, de = rng.choice(
-                [("morning", "Morgen"), ("afternoon", "Nachmittag"), ("evening", "Abend")]
-            )
+            en, de = rng.choice([("morning", "Morgen"), ("afternoon", "Nachmittag"), ("evening", "Abend")])
             m = link()
             return part("time", words("in the", n) + words(en, m), words("am", n) + words(de, m))
         if r < 0.50:
@@ -328,9 +318,7 @@ class Sampler:
                 )
             if self.chance(0.25):
                 year, y = str(rng.randrange(1988, 2024)), link()
-                return part(
-                    "time", words("in", n) + words(year, y), words("im Jahr", n) + words(year, y)
-                )
+                return part("time", words("in", n) + words(year, y), words("im Jahr", n) + words(year, y))
             return simple(
                 *rng.choice(
                     [
@@ -469,9 +457,7 @@ class Sampler:
             phrase = self.object(receiver, classes, owner, negation, plain)
             slot_de = "pron" if phrase.is_pronoun else role
             if role == "acc":
-                clause.parts.append(
-                    part("acc", phrase.english("obj"), phrase.german("acc"), slot_de)
-                )
+                clause.parts.append(part("acc", phrase.english("obj"), phrase.german("acc"), slot_de))
             elif role == "dat":
                 alone = len(verb.frame) == 1
                 clause.parts.append(
@@ -523,9 +509,7 @@ class Sampler:
             and owner in ("he", "she", "they")
             and self.chance(0.2)
         ):
-            other = self.phrase(
-                self.noun(expand("kinship")), determiners=f"of:{owner}", adjectives=0.3
-            )
+            other = self.phrase(self.noun(expand("kinship")), determiners=f"of:{owner}", adjectives=0.3)
             en, de, case = self.rng.choice([("with", "mit", "dat"), ("without", "ohne", "acc")])
             clause.parts.append(part("manner", *preposition(en, de, other, case)))
         if groups and not placed and self.chance(places):
@@ -571,11 +555,7 @@ class Sampler:
             and subject.english("nom")[0].text not in ("no", "every")
             and self.chance(0.13)
         )
-        kein = (
-            link()
-            if negated and self.chance(0.5) and any(s.startswith("acc:") for s in verb.frame)
-            else None
-        )
+        kein = link() if negated and self.chance(0.5) and any(s.startswith("acc:") for s in verb.frame) else None
         tense_name = "present" if tense == "modal" else tense
         clause = Clause(subject, verb, [], tense_name, modal, negated, kein=kein)
         made = Made(clause)
@@ -611,6 +591,4 @@ class Sampler:
     ) -> Clause:
         """Say that the subject is so."""
         n = link()
-        return Clause(
-            subject, BE, [part("pred", words(adj.en, n), words(adj.de, n))], tense, negated=negated
-        )
+        return Clause(subject, BE, [part("pred", words(adj.en, n), words(adj.de, n))], tense, negated=negated)

@@ -63,6 +63,9 @@ class Checkpoints:
             shutil.rmtree(self.directory / name, ignore_errors=True)
             temporary.replace(self.directory / name)
             sync_directory(self.directory)
+            for pointer in ("last", "best"):  # what meant the one that was replaced means the new one
+                if (self.directory / pointer).exists() and self._target(pointer)[0] == name:
+                    self.point(pointer, name)
         except (OSError, safetensors.SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             fault = error if isinstance(error, OSError) else OSError(str(error))
@@ -105,7 +108,7 @@ class Checkpoints:
             if not manifest.exists() or sha256(manifest) != digest:
                 raise ArtefactError(f"{self.directory / target}: not the checkpoint that '{name}' was set to; damaged")
             return target
-        if not (self.directory / name / MANIFEST).is_file():
+        if "/" in name or not (self.directory / name / MANIFEST).is_file():
             known = ", ".join([*self.names(), *sorted(p.name for p in self.directory.glob("average-*"))])
             raise ConfigError(f"{self.directory}: no checkpoint '{name}'; there are: {known or 'none'}")
         return name

@@ -87,6 +87,7 @@ def evaluate(
         try:
             json_file.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
+            error.filename = str(json_file)
             raise system_fault(error) from error
     for name, label in (("bleu", "BLEU"), ("chrf", "chrF"), ("ter", "TER")):
         print(f"{label} {scores[name]['score']:.2f}  {scores[name]['signature']}")
@@ -115,10 +116,10 @@ def translate(
     config = load_config(run, set_ or ())
     if nbest > config.decoding.beam_size:
         raise ConfigError(f"--nbest {nbest}: more than decoding.beam_size {config.decoding.beam_size}")
-    if file is not None and not file.is_file():
+    if file is not None and not file.exists():
         raise DataError(f"{file}: no such file")
     translator = Translator.from_config(config, checkpoint, run)
-    if file is None and output is None and sys.stdin.isatty():
+    if file is None and output is None and sys.stdin.isatty() and sys.stdout.isatty():
         prompt(translator, nbest, scores=scores)
     else:
         stream(translator, file, output, nbest, scores=scores)
@@ -174,7 +175,7 @@ def run(arguments: list[str]) -> int:
     if debug:
         arguments = [a for a in arguments if a != "--debug"]
     try:
-        result: Any = app(arguments, standalone_mode=False)
+        result: Any = app(arguments or ["--help"], prog_name="mt", standalone_mode=False)
         sys.stdout.flush()
         return int(result or 0)
     except MtError as error:
@@ -185,7 +186,9 @@ def run(arguments: list[str]) -> int:
         return _fail(error, f"{error.format_message()} (mt --help shows what there is)", 2, debug=debug)
     except (Abort, KeyboardInterrupt) as error:
         return _fail(error, "interrupted", 130, debug=debug)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as error:
+        if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has enough; end quietly
         return 0
     except OSError as error:
@@ -199,4 +202,7 @@ def run(arguments: list[str]) -> int:
 
 def main() -> None:
     """The entry point of ``mt``."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115
     sys.exit(run(sys.argv[1:]))

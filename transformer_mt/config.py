@@ -112,8 +112,8 @@ class Model(Section):
     @model_validator(mode="before")
     @classmethod
     def _fill_size(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("size", "small") in SIZES:
-            return {**SIZES[values.get("size", "small")], **values}
+        if isinstance(values, dict) and str(size := values.get("size", "small")) in SIZES:
+            return {**SIZES[str(size)], **values}
         return values
 
     @model_validator(mode="after")
@@ -127,7 +127,7 @@ class Training(Section):
     """The training loop. The first limit to come ends the run; steps are updates of the weights."""
 
     batch_tokens: PositiveInt = 4096  # real target tokens of one update, end tokens included
-    device_tokens: PositiveInt = 8192  # padded positions of either side that are held at once
+    device_tokens: PositiveInt = 4096  # padded positions of either side that are held at once
     max_steps: PositiveInt | None = 100_000
     max_epochs: PositiveInt | None = None
     max_minutes: Positive | None = None
@@ -193,7 +193,7 @@ class Config(Section):
         for split in ("train", "valid", "test"):  # a source is read better without what it does not use
             if tree["data"][split] is not None:
                 tree["data"][split] = {k: v for k, v in tree["data"][split].items() if v is not None}
-        return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_style=None)
+        return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 class _Loader(yaml.SafeLoader):
@@ -208,6 +208,10 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which quotes text that either version of YAML takes for something else: 12e3, no."""
+
+
 _SCALARS = {
     "null": (re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
     "bool": (re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
@@ -219,11 +223,17 @@ _SCALARS = {
 }
 for _name, (_pattern, _first) in _SCALARS.items():
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", _pattern, _first)
+    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", _pattern, _first)
+
+
+_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 def _value(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
     """Turn a YAML node into plain values, noting the line of each key."""
     lines.setdefault(path, node.start_mark.line + 1)
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTIONS:
+        raise yaml.MarkedYAMLError(problem=f"tag {node.tag!r} is not supported", problem_mark=node.start_mark)
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -273,21 +283,26 @@ def parse_yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
         raise ConfigError(f"{name}: not readable as YAML: {' '.join(str(error).split())[:200]}") from error
 
 
-def _apply(tree: dict[str, Any], assignment: str) -> KeyPath:
-    """Carry out one ``--set KEY=VALUE``; the value is YAML and replaces what stands there."""
+def _apply(tree: dict[str, Any], assignment: str, lines: dict[KeyPath, int]) -> KeyPath:
+    """Carry out one ``--set KEY=VALUE``; the value is YAML and replaces what stands there, and its ``lines``."""
     key, equals, text = assignment.partition("=")
     path = tuple(key.strip().split("."))
     if not equals or not all(path):
         raise ConfigError(f"--set {assignment}: expected KEY=VALUE, such as training.max_steps=100")
     value, _ = parse_yaml(text, f"--set {key}")
     node = tree
-    for part in path[:-1]:
+    replaced = path
+    for depth, part in enumerate(path[:-1], start=1):
         child = node.get(part)
         if part == "model" and isinstance(child, str):
             child = {"size": child}
-        node[part] = child if isinstance(child, dict) else {}
-        node = node[part]
+        if not isinstance(child, dict):
+            child, replaced = {}, min(replaced, path[:depth], key=len)
+        node[part] = child
+        node = child
     node[path[-1]] = value
+    for stale in [line for line in lines if line[: len(replaced)] == replaced]:
+        del lines[stale]
     return path
 
 
@@ -316,7 +331,7 @@ def _complaint(error: Any) -> str:
         return f"{dotted}: missing; it must be given"
     if kind == "value_error":
         return f"{dotted}: {error['ctx']['error']}" if dotted else str(error["ctx"]["error"])
-    wanted = error["msg"].replace("Input should be", "expected").replace("a valid ", "a ")
+    wanted = error["msg"].replace("Input should be", "expected").replace("a valid i", "an i").replace("a valid ", "a ")
     if kind in ("model_type", "model_attributes_type"):
         wanted = f"expected a mapping of {', '.join(_sections((*path, '')))}"
     given = error["input"]
@@ -330,8 +345,11 @@ def _explain(error: ValidationError, name: str, lines: dict[KeyPath, int], given
     # A union such as ``str | list[str]`` adds the name of its branch to the path; keys are what the file has.
     path = tuple(first["loc"])
     first["loc"] = path = tuple(p for p in path if p not in ("str", "list[str]"))
+    inside = next((g for g in sorted(given, key=len) if g[: len(path)] == path), None)
     while path and path not in lines and path not in given:
         path = path[:-1]
+    if not path and inside is not None:
+        path = inside  # the section was made by ``--set``
     if path in given:
         where = f"--set {'.'.join(map(str, path))}"
     else:
@@ -385,7 +403,9 @@ def load_config(argument: Path, overrides: Sequence[str] = ()) -> Config:
     tree, lines = parse_yaml(text, str(path))
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a mapping of {', '.join(Config.model_fields)}")
-    given = {_apply(tree, assignment) for assignment in overrides}
+    given = {_apply(tree, assignment, lines) for assignment in overrides}
+    if argument.is_dir() and ("run_dir",) not in given:
+        tree["run_dir"] = str(argument)  # wherever it was moved to
     if isinstance(tree.get("model"), str):
         tree["model"] = {"size": tree["model"]}
     try:

@@ -40,6 +40,8 @@ def tokenize(config: Config) -> None:
     paths = RunDirectory(Path(config.run_dir))
     paths.claim(resume=True)
     with paths.lock():
+        if paths.holds_run():
+            _refuse_changes(config, paths)
         _prepare(config, paths)
 
 
@@ -55,6 +57,8 @@ def _prepare(config: Config, paths: RunDirectory) -> None:
         prints = manifest["fingerprint"]  # the originals are gone; the store suffices to go on
     if manifest is not None and Tokenizer.files(paths.tokenizer):
         changed = prepare.difference(manifest["fingerprint"], prints)
+        if not changed and manifest.get("tokenizer", now := tokenizer_hash(paths.tokenizer)) != now:
+            changed = "the tokenizer's files"
         if not changed:
             say(f"token store: {manifest['pairs']:,} pairs, unchanged")
             write_atomically(paths.config, config.to_yaml())

@@ -29,16 +29,20 @@ def stream(translator: Translator, file: Path | None, output: Path | None, nbest
         out: TextIO = sys.stdout
         temporary = None
         if output is not None:
-            temporary = output.with_name(f".{output.name}.tmp")
+            if output.is_file() or not output.exists():  # neither /dev/null nor a named pipe may be replaced
+                output = output.resolve()
+                temporary = output.with_name(f".{output.name}.tmp")
             try:
-                out = stack.enter_context(temporary.open("w", encoding="utf-8", newline="\n"))
+                out = stack.enter_context((temporary or output).open("w", encoding="utf-8", newline="\n"))
             except OSError as error:
+                error.filename = str(output)
                 raise system_fault(error) from error
-            stack.callback(temporary.unlink, missing_ok=True)
+            if temporary is not None:
+                stack.callback(temporary.unlink, missing_ok=True)
         elif hasattr(out, "reconfigure"):
             out.reconfigure(encoding="utf-8", newline="\n")  # whatever the locale says
         if file is not None:
-            total = sum(1 for _ in read_lines(file))
+            total = sum(1 for _ in read_lines(file)) if file.is_file() else None  # a pipe is read once
             with bar("translating", total, "lines") as progress:
                 for hypotheses in translator.stream(read_lines(file), nbest):
                     out.writelines(line + "\n" for line in _lines_of(hypotheses, nbest, scores=scores))

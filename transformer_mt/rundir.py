@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,6 +24,7 @@ class RunDirectory:
         self.metrics = root / "metrics.jsonl"
         self.eval = root / "eval"
         self.exit = root / "exit.json"
+        self._lock = root / "lock"
 
     def holds_run(self) -> bool:
         """Whether training has started here."""
@@ -38,11 +39,16 @@ class RunDirectory:
             raise ConfigError(f"{self.root}: run_dir is a file; choose another run_dir")
         if self.holds_run() and not resume:
             raise ConfigError(f"{self.root}: already holds a run; continue it with --resume, or choose another run_dir")
-        if self.root.exists() and not self.config.exists():
-            strange = next((p.name for p in self.root.iterdir() if p.name not in ("lock", "exit.json")), None)
-            if strange is not None:
-                raise ConfigError(f"{self.root}: not empty, and not a run (it holds {strange}); choose another run_dir")
         try:
+            # Somebody's folder may have a config.yaml and a data folder too; only we leave a lock.
+            if self.root.exists() and not self.holds_run() and not (self.config.exists() and self._lock.exists()):
+                strange = next(
+                    (p.name for p in self.root.iterdir() if p.name not in (self._lock.name, "exit.json")), None
+                )
+                if strange is not None:
+                    raise ConfigError(
+                        f"{self.root}: not empty, and not a run (it holds {strange}); choose another run_dir"
+                    )
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise system_fault(error) from error
@@ -51,7 +57,7 @@ class RunDirectory:
     def lock(self) -> Iterator[None]:
         """Be the only writer. The kernel drops the lock of a process that died. Raises SystemFault when held."""
         try:
-            file: TextIO = (self.root / "lock").open("a+", encoding="utf-8")
+            file: TextIO = self._lock.open("a+", encoding="utf-8")
         except OSError as error:
             raise system_fault(error) from error
         with file:
@@ -79,7 +85,8 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.replace(path)
         sync_directory(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise system_fault(error) from error
 
 

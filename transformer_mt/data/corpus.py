@@ -64,7 +64,7 @@ def _hub_pairs(source: Source, languages: Languages) -> Iterator[Pair]:
     rows = _load_hub(source)
     where = f"{source.hub} ({rows.split})"
     for number, row in enumerate(rows, start=1):
-        texts = row.get("translation", row)
+        texts: Any = nested if isinstance(nested := row.get("translation"), dict) else row
         pair = [texts.get(language) for language in (languages.source, languages.target)]
         if not all(isinstance(text, str) for text in pair):
             missing = next(lang for lang, text in zip((languages.source, languages.target), pair, strict=True)

@@ -35,9 +35,8 @@ def fingerprint(config: Config, known: dict[str, Any] | None = None) -> dict[str
     before = {} if known is None else known["files"]
     for split in ("train", "valid", "test"):
         source: Source | None = getattr(config.data, split)
-        paths = [] if source is None or source.source is None else [source.source, *source.targets]
-        for number, name in enumerate(paths):
-            files[f"{split}.{number}"] = _file_print(Path(name), before.get(f"{split}.{number}"))
+        for number, path in enumerate([] if source is None else _files(source)):
+            files[f"{split}.{number}"] = _file_print(path, before.get(f"{split}.{number}"))
     settings = {
         "languages": config.languages.model_dump(),
         "tokenizer": config.tokenizer.model_dump(),
@@ -51,6 +50,13 @@ def fingerprint(config: Config, known: dict[str, Any] | None = None) -> dict[str
         "seed": config.seed,
     }
     return {"settings": settings, "files": files}
+
+
+def _files(source: Source) -> list[Path]:
+    """The files of a corpus on this machine; of a data set folder, all of them."""
+    if source.hub is not None:
+        return sorted(path for path in Path(source.hub).rglob("*") if path.is_file())
+    return [Path(name) for name in (source.source or "", *source.targets)]
 
 
 def _file_print(path: Path, before: dict[str, Any] | None) -> dict[str, Any]:
@@ -121,6 +127,7 @@ def prepare(config: Config, prints: dict[str, Any], tokenizer_dir: Path, data: P
         "held_out": held_out.counts,
         "dropped": dict(dropped),
         "vocabulary": {"source": tokenizer.source_size, "target": tokenizer.target_size},
+        "tokenizer": {path.name: _file_print(path, None)["sha256"] for path in Tokenizer.files(tokenizer_dir)},
     }
     (data / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     return manifest
@@ -162,7 +169,7 @@ def _write_evaluation_sets(config: Config, data: Path) -> _HeldOut:
         value = pair_hash(source_line, targets[0])
         if value in known:
             continue
-        if len(smallest) < len(missing) * HELD_OUT:
+        if len(smallest) < 10 * HELD_OUT:
             heapq.heappush(smallest, -value)
             known.add(value)
         elif value < -smallest[0]:
@@ -170,7 +177,7 @@ def _write_evaluation_sets(config: Config, data: Path) -> _HeldOut:
             known.add(value)
     if len(known) < 10:
         raise DataError(f"data.train: {len(known)} different pairs are too few to hold out {' and '.join(missing)}")
-    size = min(HELD_OUT, max(1, total // 100))
+    size = min(HELD_OUT, max(1, min(total // 100, len(known) // 10)))  # a tenth, where nearly all are copies
     chosen = sorted(known)
     for number, split in enumerate(missing):
         mine = set(chosen[number * size : (number + 1) * size])

@@ -19,6 +19,7 @@ from transformer_mt.errors import ArtefactError
 Array = npt.NDArray[np.integer]
 SIDES = ("source", "target")
 BLOCK = 1024  # pairs
+_KINDS = [np.dtype(kind) for kind in ("<u2", "<u4", "<i8")]
 
 
 class _Column:
@@ -162,9 +163,9 @@ class Store:
 def _map(path: Path) -> Array:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # of a damaged header NumPy makes half a dozen kinds
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "damaged"
         raise ArtefactError(f"{path}: {reason}; delete the folder and run `mt tokenize` again") from error
-    if array.ndim != 1 or array.dtype.kind not in "iu":
+    if array.ndim != 1 or array.dtype not in _KINDS:
         raise ArtefactError(f"{path}: damaged; delete the folder and run `mt tokenize` again")
     return array  # type: ignore[no-any-return]

@@ -80,9 +80,15 @@ class Tokenizer:
             raise ArtefactError(f"{directory}: no tokenizer here")
         try:
             models = [path.read_bytes() for path in paths]
-            return cls(models[0], models[1] if len(models) > 1 else None)
+            if not all(models):
+                raise RuntimeError("an empty file")
+            tokenizer = cls(models[0], models[1] if len(models) > 1 else None)
         except (OSError, RuntimeError) as error:
             raise ArtefactError(f"{directory}: the tokenizer is damaged or unreadable: {error}") from error
+        for side in (tokenizer.source, tokenizer.target):
+            if (side.pad_id(), side.unk_id(), side.bos_id(), side.eos_id()) != (PAD, UNK, BOS, EOS):
+                raise ArtefactError(f"{directory}: not a tokenizer of this program: its special ids are others")
+        return tokenizer
 
 
 def default_vocab_size(pairs: int) -> int:
@@ -110,9 +116,25 @@ def learn(
         yield from source()
         yield from target()
 
-    if settings.joint:
-        return Tokenizer(_learn_one(both, size, settings, seed), None)
-    return Tokenizer(_learn_one(source, size, settings, seed), _learn_one(target, size, settings, seed))
+    models, limits = [], []
+    for lines in [both] if settings.joint else [source, target]:
+        try:
+            models.append(_learn_one(lines, size, settings, seed))
+        except _TooLargeError as error:
+            limits.append(error.limit)
+    if limits:
+        raise DataError(
+            f"tokenizer.vocab_size: {size} is more than this text has pieces for; the maximum is {min(limits)}"
+        )
+    return Tokenizer(models[0], None if settings.joint else models[1])
+
+
+class _TooLargeError(Exception):
+    """The vocabulary asked for is larger than ``limit``, the largest that the text gives."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
 
 
 def _coverage(lines: Iterator[str], size: int) -> float:
@@ -153,10 +175,8 @@ def _learn_one(lines: Callable[[], Iterator[str]], size: int, settings: config.T
         text = str(error)
         if limit := re.search(r"too high.*?<= (\d+)", text, re.DOTALL):
             if settings.vocab_size is None:
-                return _learn_one(lines, int(limit[1]), settings.model_copy(update={"vocab_size": int(limit[1])}), seed)
-            raise DataError(
-                f"tokenizer.vocab_size: {size} is more than this text has pieces for; the maximum is {limit[1]}"
-            ) from error
+                return _learn_one(lines, int(limit[1]), settings, seed)
+            raise _TooLargeError(int(limit[1])) from error
         if needed := re.search(r"smaller than required_chars\D+\d+ vs (\d+)", text):
             raise ConfigError(
                 f"tokenizer.vocab_size: {size} is too small; this text needs at least {int(needed[1]) + 1}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from transformer_mt.model.linear import Linear
+from transformer_mt.model.linear import Linear, invariant_matmul
 from transformer_mt.model.positions import Rotary
 
 
@@ -18,11 +18,11 @@ def attend(
     where a query may not attend) → output [..., T, K] and weights [..., T, S]. ``scale`` is 1/√K unless given.
     """
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    scores = (query * scale) @ key.transpose(-2, -1)  # [..., T, S]
+    scores = invariant_matmul(query * scale, key.transpose(-2, -1))  # [..., T, S]
     if bias is not None:
         scores = scores + bias
     weights = scores.softmax(-1)
-    return weights.to(value.dtype) @ value, weights
+    return invariant_matmul(weights.to(value.dtype), value), weights
 
 
 @dataclass

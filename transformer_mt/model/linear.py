@@ -1,5 +1,6 @@
 """The affine map, with arithmetic that does not depend on what else is in the batch."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,3 +27,13 @@ def invariant_product(input: Tensor, weight: Tensor, bias: Tensor | None = None,
         return F.linear(input, weight, bias)
     padded = F.pad(input.reshape(rows, -1), (0, 0, 0, MIN_ROWS - rows))
     return F.linear(padded, weight, bias)[:rows].view(*input.shape[:-1], -1)
+
+
+def invariant_matmul(left: Tensor, right: Tensor) -> Tensor:
+    """left [B, H, T, K] times right [B, H, K, S], each pair of matrices with the kernel of batched products.
+
+    PyTorch takes that of plain products for a single pair, whose rounding depends on T; so one pair is made two.
+    """
+    if left.dim() < 3 or left.shape[:-2].numel() > 1 or torch.is_grad_enabled() or left.device.type != "cpu":
+        return left @ right
+    return (left.expand(2, *left.shape[1:]) @ right.expand(2, *right.shape[1:]))[:1]

@@ -1,7 +1,4 @@
-"""The state of decoding, passed explicitly from step to step.
-
-Key lengths are multiples of 16: then the float32 arithmetic on a CPU does not depend on how long others are.
-"""
+"""The state of decoding, passed explicitly from step to step."""
 
 from dataclasses import dataclass
 
@@ -11,7 +8,14 @@ from torch import Tensor
 from transformer_mt.model.attention import KeyValue
 from transformer_mt.model.masks import attention_bias
 
-KEY_MULTIPLE = 16
+
+def key_multiple(head_width: int) -> int:
+    """The number that key lengths are filled up to a multiple of.
+
+    It makes the float32 arithmetic on a CPU independent of how long the others in a batch are: vectors of 16 numbers
+    are always full, and no product is of the few (below 400 multiplications) for which PyTorch has another kernel.
+    """
+    return 16 * -(-400 // (16 * head_width))
 
 
 @dataclass
@@ -23,17 +27,17 @@ class Memory:
 
 
 class Cache:
-    """Keys and values of the target positions written so far, in room for a multiple of 16."""
+    """Keys and values of the target positions written so far, with room to spare."""
 
     def __init__(self, rows: int, heads: int, head_width: int, like: Tensor) -> None:
-        self.length = 0
+        self.length, self.multiple = 0, key_multiple(head_width)
         self.key = like.new_zeros(rows, heads, 0, head_width)
         self.value = self.key
 
     def append(self, new: KeyValue) -> None:
         """Add one position: keys and values [R, H, 1, K]."""
         if self.length == self.key.shape[2]:
-            room = new.key.new_zeros(*new.key.shape[:2], KEY_MULTIPLE, new.key.shape[3])
+            room = new.key.new_zeros(*new.key.shape[:2], self.multiple, new.key.shape[3])
             self.key = torch.cat((self.key.to(room.dtype), room), dim=2)
             self.value = torch.cat((self.value.to(room.dtype), room), dim=2)
         self.key[:, :, self.length] = new.key[:, :, 0]
@@ -41,11 +45,11 @@ class Cache:
         self.length += 1
 
     def read(self) -> KeyValue:
-        """All of it, [R, H, 16 · n, K]; the rows not yet written are hidden by :meth:`bias`."""
+        """All of it, [R, H, room, K]; the positions not yet written are hidden by :meth:`bias`."""
         return KeyValue(self.key, self.value)
 
     def bias(self) -> Tensor:
-        """The bias [16 · n] that hides what is not yet written."""
+        """The bias [room] that hides what is not yet written."""
         written = torch.arange(self.key.shape[2], device=self.key.device) < self.length
         return attention_bias(written, self.key.dtype)
 

@@ -12,7 +12,7 @@ from transformer_mt.model.layers import DecoderLayer, Dropout, EncoderLayer, mak
 from transformer_mt.model.linear import invariant_product
 from transformer_mt.model.masks import attention_bias, causal_mask, padding_mask
 from transformer_mt.model.positions import Learned, Rotary, Sinusoidal
-from transformer_mt.model.state import KEY_MULTIPLE, Cache, Memory, State
+from transformer_mt.model.state import Cache, Memory, State, key_multiple
 from transformer_mt.special import PAD
 
 
@@ -25,13 +25,13 @@ class Transformer(nn.Module):
 
     def __init__(self, settings: config.Model, source_vocabulary: int, target_vocabulary: int | None = None) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.head_width = settings, settings.width // settings.heads
         self.source_embedding = nn.Embedding(source_vocabulary, settings.width)
         self.target_embedding = (
             self.source_embedding if target_vocabulary is None else nn.Embedding(target_vocabulary, settings.width)
         )
         self.source_positions, self.target_positions = self._positions(), self._positions()
-        self.rotary = Rotary(settings.width // settings.heads) if settings.positions == "rotary" else None
+        self.rotary = Rotary(self.head_width) if settings.positions == "rotary" else None
         self.dropout = Dropout(settings.dropout)
         self.encoder = nn.ModuleList(EncoderLayer(settings) for _ in range(settings.layers))
         self.decoder = nn.ModuleList(DecoderLayer(settings) for _ in range(settings.layers))
@@ -71,8 +71,8 @@ class Transformer(nn.Module):
 
     def encode(self, source: Tensor) -> Memory:
         """Encode source ids [B, S], filled up with PAD."""
-        if not self.training and source.shape[1] % KEY_MULTIPLE:
-            source = F.pad(source, (0, -source.shape[1] % KEY_MULTIPLE), value=PAD)
+        if not self.training:
+            source = F.pad(source, (0, -source.shape[1] % key_multiple(self.head_width)), value=PAD)
         x = self._embed(source, self.source_embedding, self.source_positions)  # [B, S, D]
         bias = attention_bias(padding_mask(source, PAD), x.dtype)
         for layer in self.encoder:
@@ -102,8 +102,8 @@ class Transformer(nn.Module):
 
     def start(self, memory: Memory, beam: int) -> State:
         """The state before the first target token, for ``beam`` rows of each sentence."""
-        rows, head_width = len(memory.hidden) * beam, self.settings.width // self.settings.heads
-        written = [Cache(rows, self.settings.heads, head_width, memory.hidden) for _ in self.decoder]
+        rows = len(memory.hidden) * beam
+        written = [Cache(rows, self.settings.heads, self.head_width, memory.hidden) for _ in self.decoder]
         return State(written, self._source_keys(memory), memory.bias, beam)
 
     def _source_keys(self, memory: Memory) -> list[KeyValue]:

@@ -43,18 +43,17 @@ class Metrics:
 
     def __init__(self, path: Path, step: int = 0) -> None:
         """Continue the file at ``path`` after ``step``: lines of later steps, of a run that was lost, are dropped."""
-        self._live, self._printed = LiveLine(), 0.0
+        self._path, self._live, self._printed = path, LiveLine(), 0.0
         try:
             kept = [line for line in _lines(path) if _step(line) <= step] if step else []
             path.write_text("".join(kept), encoding="utf-8")
-            self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise system_fault(error) from error
 
     def _write(self, event: Mapping[str, Any]) -> None:
         try:
-            self._file.write(json.dumps(event) + "\n")
-            self._file.flush()
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event) + "\n")
         except OSError as error:
             raise system_fault(error) from error
 
@@ -95,9 +94,8 @@ class Metrics:
         say(line)
 
     def close(self) -> None:
-        """Take the live line away and close the file."""
+        """Take the live line away."""
         self._live.clear()
-        self._file.close()
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,0 +1,144 @@
+"""What must be equal in decoding: cached and teacher-forced, beam 1 and greedy, wide beam and exhaustive search."""
+
+import itertools
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from transformer_mt.config import Model
+from transformer_mt.decoding.beam import beam_search
+from transformer_mt.decoding.greedy import greedy
+from transformer_mt.model.transformer import Transformer
+from transformer_mt.special import BOS, EOS
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"norm_position": "post", "activation": "gelu"},
+    {"positions": "rotary", "norm": "rms", "activation": "swiglu"},
+    {"positions": "learned"},
+]
+
+
+def model(vocabulary: int = 53, scale: float = 1.0, **options: object) -> Transformer:
+    torch.manual_seed(2)
+    small = {"size": "tiny", "layers": 2, "width": 44, "heads": 11, "feed_forward": 29, **options}
+    m = Transformer(Model.model_validate(small), vocabulary).eval()
+    with torch.no_grad():
+        m.projection.mul_(scale)  # greater weights make distributions less flat
+    return m
+
+
+def sources(*lengths: int, vocabulary: int = 53) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(5)
+    rows = [
+        torch.cat((torch.randint(4, vocabulary, (n - 1,), generator=generator), torch.tensor([EOS]))) for n in lengths
+    ]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@torch.inference_mode()
+def test_cached_steps_equal_teacher_forcing(options: dict[str, Any]) -> None:
+    """Over a boundary of the cache's blocks of 16, and with rows reordered and dropped on the way."""
+    m, source = model(**options), sources(5, 19, 3)
+    target = torch.randint(4, 53, (3, 37))
+    target[:, 0] = BOS
+    memory = m.encode(source)
+    forced = m.logits(m.decode(memory, target))
+    state, order = m.start(memory, 1), torch.arange(3)
+    for t in range(37):
+        if t == 7:
+            rows = torch.tensor([2, 0, 1])
+        elif t == 20:
+            rows = torch.tensor([0, 2])
+        else:
+            rows = torch.arange(len(order))
+        state.select(rows)
+        order = order[rows]
+        logits, state = m.step(target[order, t], state)
+        torch.testing.assert_close(logits, forced[order, t], atol=2e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_beam_one_is_greedy() -> None:
+    m, source = model(scale=3), sources(5, 11, 3, 17, 2)
+    for by_greedy, (by_beam, *others) in zip(greedy(m, source), beam_search(m, source, 1), strict=True):
+        assert others == []
+        assert by_beam.ids == by_greedy.ids
+        assert by_beam.score == pytest.approx(by_greedy.score, abs=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+@torch.inference_mode()
+def test_a_wide_beam_is_exhaustive_search(alpha: float) -> None:
+    """Two words, at most four tokens: all 30 translations are scored by teacher forcing and ranked."""
+    vocabulary, longest = 6, 4
+    m, source = model(vocabulary, scale=2), torch.tensor([[4, 5, 4, EOS]])
+    with torch.no_grad():
+        m.projection[:3] = -100 * m.projection[3:4].abs()  # padding, unknown and begin are never likely
+
+    def log_p(tokens: tuple[int, ...]) -> float:
+        logits = m.logits(m(source, torch.tensor([[BOS, *tokens[:-1]]])))[0]
+        logits[0, EOS] = float("-inf")
+        logits[:, :3] = float("-inf")
+        return float(logits.log_softmax(-1).gather(1, torch.tensor(tokens)[:, None]).sum())
+
+    every = [(*w, EOS) for n in range(1, longest) for w in itertools.product((4, 5), repeat=n)]
+    every += list(itertools.product((4, 5), repeat=longest))
+    ranked = sorted(((log_p(t) / len(t) ** alpha, t) for t in every), reverse=True)
+
+    class Short:
+        """The model with its longest translation, and impossible specials."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(m, name)
+
+        def step(self, ids: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+            logits, state = m.step(ids, state)
+            logits[:, :3] = float("-inf")
+            if state.written[0].length > longest:
+                raise AssertionError("searched on past the longest translation")
+            return logits, state
+
+    with patch("transformer_mt.decoding.beam.length_limits", return_value=[longest]):
+        found = beam_search(Short(), source, beam=64, length_penalty=alpha, patience=10)[0]
+    assert len(found) == len(every) == 30
+    for hypothesis, (score, tokens) in zip(found, ranked, strict=True):
+        assert hypothesis.ids == [t for t in tokens if t != EOS]
+        assert hypothesis.score == pytest.approx(score, abs=1e-5)
+
+
+@pytest.mark.parametrize("beam", [1, 5])
+@pytest.mark.parametrize("heads", [1, 2, 11, 22], ids=lambda heads: f"head width {44 // heads}")
+@torch.inference_mode()
+def test_any_batch_gives_what_a_sentence_gives_alone(heads: int, beam: int) -> None:
+    """Bit by bit, with neighbours of all lengths: ids, scores and all."""
+    m = model(scale=3, heads=heads)
+    lengths = (3, 7, 2, 16, 17, 40, 5, 31, 4)
+    batch = sources(*lengths)
+
+    def search(source: torch.Tensor) -> list[object]:
+        return list(beam_search(m, source, beam)) if beam > 1 else list(greedy(m, source))
+
+    together = search(batch)
+    for row, n in enumerate(lengths):
+        assert search(batch[row : row + 1, :n]) == together[row : row + 1], f"length {n}"
+        assert search(F.pad(batch[row : row + 1, :n], (0, 40))) == together[row : row + 1], f"length {n}, padded"
+
+
+@torch.inference_mode()
+def test_scores_equal_teacher_forcing() -> None:
+    """Σ log p of what beam search found, from one pass over the whole hypothesis."""
+    m, source = model(scale=3), sources(5, 11)
+    for row, hypotheses in enumerate(beam_search(m, source, 4, length_penalty=0.6)):
+        for h in hypotheses:
+            limit = 2 * (5, 11)[row] + 10
+            tokens = [*h.ids, EOS] if len(h.ids) < limit else h.ids
+            logits = m.logits(m(source[row : row + 1], torch.tensor([[BOS, *tokens[:-1]]])))[0]
+            logits[0, EOS] = float("-inf")
+            total = float(logits.log_softmax(-1).gather(1, torch.tensor(tokens)[:, None]).sum())
+            assert h.log_probability == pytest.approx(total, abs=1e-4)
+            assert h.score == pytest.approx(total / len(tokens) ** 0.6, abs=1e-4)

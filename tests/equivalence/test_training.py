@@ -1,0 +1,188 @@
+"""What must be equal in training: accumulated and large batches, resumed and uninterrupted runs, averages by hand."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from transformer_mt.checkpoint import Checkpoints, load_weights, model_weights
+from transformer_mt.config import Model, Training
+from transformer_mt.data.batching import Batches
+from transformer_mt.data.store import Store, StoreWriter
+from transformer_mt.errors import NumericsError
+from transformer_mt.model.transformer import Transformer
+from transformer_mt.special import PAD
+from transformer_mt.training.metrics import Metrics, Validation
+from transformer_mt.training.trainer import Trainer
+
+VOCABULARY = 43
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Copying tasks: 300 pairs of up to 9 ids."""
+    rng, folder = np.random.default_rng(0), tmp_path / "data"
+    folder.mkdir()
+    with StoreWriter(folder, {"source": VOCABULARY, "target": VOCABULARY}) as writer:
+        for _ in range(300):
+            ids = rng.integers(4, VOCABULARY, rng.integers(1, 10)).tolist()
+            writer.add(("x", "x"), (ids, ids))
+    return Store(folder)
+
+
+class Run:
+    """A trainer on the copying task, in a folder of its own."""
+
+    def __init__(
+        self, store: Store, folder: Path, dropout: float = 0.0, device_tokens: int = 64, **options: Any
+    ) -> None:
+        torch.manual_seed(0)
+        sizes = {"size": "tiny", "layers": 1, "width": 22, "heads": 11, "feed_forward": 29}
+        self.model = Transformer(Model.model_validate({**sizes, "dropout": dropout}), VOCABULARY)
+        defaults = {"batch_tokens": 200, "device_tokens": device_tokens, "max_steps": 12, "warmup_steps": 4}
+        intervals = {"save_every": 4, "validate_every": 4, "log_every": 1}
+        self.settings = Training.model_validate(
+            {**defaults, **intervals, "learning_rate": 1e-2, "average": False, **options}
+        )
+        self.checkpoints = Checkpoints(folder / "checkpoints")
+        self.validations = 0
+        folder.mkdir(exist_ok=True)
+        self.metrics_file = folder / "metrics.jsonl"
+        self.trainer = Trainer(
+            self.model, Batches(store, 200, device_tokens, seed=3), self.settings, self.checkpoints,
+            Metrics(self.metrics_file), self.validate, seed=3, about={}, started=0.0,
+        )  # fmt: skip
+
+    def validate(self) -> Validation:
+        self.validations += 1
+        assert not self.model.training
+        return Validation(nll=1.0, bleu=float(self.validations), signature="none", samples=[])
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {name: weight.detach().clone() for name, weight in model_weights(self.model).items()}
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_accumulated_gradients_equal_those_of_one_large_batch(store: Store, tmp_path: Path) -> None:
+    """Buckets of a batch, one after the other, against the mean loss per target token of all its pairs at once."""
+    run = Run(store, tmp_path / "a", device_tokens=40)
+    buckets, _ = next(run.trainer.batches.walk(run.trainer.progress.position))
+    assert len(buckets) > 2
+    gradients: dict[str, torch.Tensor] = {}
+    run.trainer.optimizer.step = lambda *_: gradients.update(  # type: ignore[method-assign, assignment]
+        {name: p.grad.clone() for name, p in run.model.named_parameters() if p.grad is not None}
+    )
+    run.trainer.settings = run.settings.model_copy(update={"clip_norm": 1e9, "max_steps": 1, "label_smoothing": 0.0})
+    run.model.train()
+    run.trainer.run()
+
+    run.model.zero_grad()
+    batch = run.trainer.batches.collate(np.concatenate(buckets))
+    logits = run.model.logits(run.model(batch.source, batch.target_in))
+    F.cross_entropy(logits.flatten(0, 1), batch.target_out.flatten(), ignore_index=PAD).backward()  # type: ignore[no-untyped-call]
+    for name, parameter in run.model.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(store: Store, tmp_path: Path) -> None:
+    """With dropout, across an epoch, stopped at an odd step: weights, optimizer and progress, bit by bit."""
+    whole = Run(store, tmp_path / "whole", dropout=0.3, max_steps=19)
+    whole.trainer.run()
+    assert whole.trainer.progress.position.epoch > 0
+
+    first = Run(store, tmp_path / "parts", dropout=0.3, max_steps=19)
+    update = first.trainer._update
+
+    def stop_after_seven(*arguments: Any) -> None:
+        update(*arguments)
+        first.trainer.stop = arguments[1] == 7
+
+    first.trainer._update = stop_after_seven  # type: ignore[method-assign, assignment]
+    assert first.trainer.run() == "interrupted"
+    second = Run(store, tmp_path / "parts", dropout=0.3, max_steps=19)
+    second.validations = first.validations
+    name = second.checkpoints.resolve("last")
+    assert name == "step-000007"
+    load_weights(second.model, second.checkpoints.weights(name), name)
+    second.trainer.resume(name)
+    second.trainer.run()
+
+    assert same(whole.weights(), second.weights())
+    (tensors, state), (tensors_, state_) = (run.checkpoints.training("step-000019") for run in (whole, second))
+    assert same(tensors, tensors_)
+    del state["seconds"], state_["seconds"]
+    assert state == state_
+
+
+def test_checkpoints_kept_are_the_best_and_the_last(store: Store, tmp_path: Path) -> None:
+    """Validations get worse after the first: step 4 stays the best while 16 and 20 are the last two."""
+    run = Run(store, tmp_path / "run", max_steps=20, keep_last=2, patience=None)
+    run.trainer.validate = lambda: Validation(1.0, 100.0 - run.trainer.progress.step, "none", [])
+    run.trainer.run()
+    assert run.checkpoints.names() == ["step-000004", "step-000016", "step-000020"]
+    assert (run.checkpoints.resolve("best"), run.checkpoints.resolve("last")) == ("step-000004", "step-000020")
+
+
+def test_patience_ends_the_run(store: Store, tmp_path: Path) -> None:
+    """Best at step 4, then 8, 12 and 16 are no better."""
+    run = Run(store, tmp_path / "run", max_steps=100, patience=3)
+    run.trainer.validate = lambda: Validation(float(run.trainer.progress.step), 0.0, "none", [])
+    run.trainer.settings = run.settings.model_copy(update={"best_by": "nll"})
+    assert run.trainer.run().startswith("patience")
+    assert run.trainer.progress.step == 16
+
+
+def test_nan_is_never_the_best_and_ties_go_to_the_newer(store: Store, tmp_path: Path) -> None:
+    run = Run(store, tmp_path / "run", max_steps=12)
+    values = iter([float("nan"), 5.0, 5.0])
+    run.trainer.validate = lambda: Validation(1.0, next(values), "none", [])
+    run.trainer.run()
+    assert run.checkpoints.resolve("best") == "step-000012"
+
+
+def test_the_average_is_the_mean_by_hand_and_is_validated(store: Store, tmp_path: Path) -> None:
+    run = Run(store, tmp_path / "run", max_steps=12, average=True, keep_last=3)
+    seen = []
+
+    def validate() -> Validation:
+        seen.append(run.weights())
+        return Validation(1.0, 1.0, "none", [])
+
+    run.trainer.validate = validate
+    run.trainer.run()
+    steps, average = seen[:-1], seen[-1]
+    assert len(steps) == 3
+    for name, weight in average.items():
+        torch.testing.assert_close(weight, (steps[0][name] + steps[1][name] + steps[2][name]) / 3)
+    assert run.checkpoints.resolve("best") == "average-000012"
+    assert same(run.checkpoints.weights("average-000012"), average)
+    assert same(run.weights(), run.checkpoints.weights("step-000012"))  # training goes on from its own weights
+
+
+def test_a_loss_that_is_not_finite_never_reaches_the_weights(store: Store, tmp_path: Path) -> None:
+    run = Run(store, tmp_path / "run")
+    before = run.weights()
+    hook = run.model.decoder_norm.register_forward_hook(lambda *arguments: arguments[2] * float("nan"))
+    with pytest.raises(NumericsError, match="step 3"):
+        run.trainer.run()
+    hook.remove()
+    assert same(before, run.weights())
+    assert run.trainer.progress.skipped == 3
+
+
+def test_training_learns_to_copy_in_either_precision(store: Store, tmp_path: Path) -> None:
+    for precision in ("float32", "bfloat16"):
+        run = Run(store, tmp_path / precision, max_steps=60, precision=precision, patience=None)
+        run.trainer.run()
+        losses = [json.loads(line)["nll"] for line in run.metrics_file.read_text().splitlines() if '"train"' in line]
+        assert losses[0] > 3.5
+        assert losses[-1] < 0.8 * losses[0], precision
+        assert asdict(run.trainer.progress)["step"] == 60
