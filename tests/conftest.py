@@ -26,10 +26,11 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TE
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Nothing may reach the network, and no cache of the user's is read or written."""
+    """Nothing may reach the network, no cache of the user's is used, and tiny products take one thread."""
     cache = tempfile.TemporaryDirectory(prefix="mt-tests-hf-")
     config.add_cleanup(cache.cleanup)
     os.environ.update(OFFLINE, HF_HOME=cache.name)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 # A toy language: words of four letters, translated one by one, in the opposite order.

@@ -82,7 +82,7 @@ def evaluate(
 
     if split not in ("test", "valid"):
         raise ConfigError(f"--split {split}: expected test or valid")
-    scores = experiment.evaluate(load_config(run, set_ or ()), run, checkpoint, split)
+    scores = experiment.evaluate(load_config(run, set_ or ()), checkpoint, split)
     if json_file is not None:
         try:
             json_file.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
@@ -118,7 +118,7 @@ def translate(
         raise ConfigError(f"--nbest {nbest}: more than decoding.beam_size {config.decoding.beam_size}")
     if file is not None and not file.exists():
         raise DataError(f"{file}: no such file")
-    translator = Translator.from_config(config, checkpoint, run)
+    translator = Translator.from_config(config, checkpoint)
     if file is None and output is None and sys.stdin.isatty() and sys.stdout.isatty():
         prompt(translator, nbest, scores=scores)
     else:
@@ -143,7 +143,7 @@ def score(
 
     config = load_config(run, set_ or ())
     pairs = list(read_pairs(Source(source=str(source), target=str(target)), config.languages))
-    translator = Translator.from_config(config, checkpoint, run)
+    translator = Translator.from_config(config, checkpoint)
     for value in translator.score([pair[0] for pair in pairs], [pair[1][0] for pair in pairs]):
         print(f"{value:.4f}")
 
@@ -157,7 +157,7 @@ def average(run: Run, set_: Set = None) -> None:
     from transformer_mt import experiment
     from transformer_mt.config import load_config
 
-    print(experiment.average(load_config(run, set_ or ()), run))
+    print(experiment.average(load_config(run, set_ or ())))
 
 
 def _fail(error: BaseException, message: str, code: int, *, debug: bool) -> int:

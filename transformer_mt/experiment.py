@@ -57,8 +57,9 @@ def _prepare(config: Config, paths: RunDirectory) -> None:
         prints = manifest["fingerprint"]  # the originals are gone; the store suffices to go on
     if manifest is not None and Tokenizer.files(paths.tokenizer):
         changed = prepare.difference(manifest["fingerprint"], prints)
-        if not changed and manifest.get("tokenizer", now := tokenizer_hash(paths.tokenizer)) != now:
-            changed = "the tokenizer's files"
+        tokenizer = tokenizer_hash(paths.tokenizer)
+        if not changed and manifest.get("tokenizer", tokenizer) != tokenizer:
+            changed = "the files of the tokenizer"
         if not changed:
             say(f"token store: {manifest['pairs']:,} pairs, unchanged")
             write_atomically(paths.config, config.to_yaml())
@@ -114,7 +115,9 @@ def train(config: Config, *, resume: bool, started: float) -> None:
             _prepare(config, paths)
             _train(config, paths, ending, started)
         except MtError as error:
-            ending.code, ending.reason = error.code, str(error)
+            ending.code = error.code
+            if not isinstance(error, Interrupted):  # then it is the name of the signal
+                ending.reason = str(error)
             raise
         finally:
             if paths.holds_run():
@@ -216,11 +219,7 @@ def _validation(config: Config, paths: RunDirectory, translator: Translator) -> 
     shown = shown[:: max(1, len(shown) // max(1, config.training.samples))][: config.training.samples]
 
     def validate() -> Validation:
-        with bar("validating", len(sources), "sentences") as progress:
-            hypotheses = []
-            for best in translator.stream(sources):
-                hypotheses.append(best[0][0])
-                progress.advance()
+        hypotheses = _translate(translator, sources, "validating")
         nll = mean_nll(translator, sources, references[0], config.training.device_tokens)
         bleu = metric.corpus_score(hypotheses, references)
         samples = [(sources[n], hypotheses[n], references[0][n]) for n in shown]
@@ -229,24 +228,25 @@ def _validation(config: Config, paths: RunDirectory, translator: Translator) -> 
     return validate
 
 
-def evaluate(config: Config, run: Path, checkpoint: str, split: str) -> dict[str, Any]:
+def _translate(translator: Translator, sources: list[str], what: str) -> list[str]:
+    with bar(what, len(sources), "sentences") as progress:
+        return [best[0][0] for best in translator.stream(sources, progress=progress.advance)]
+
+
+def evaluate(config: Config, checkpoint: str, split: str) -> dict[str, Any]:
     """Translate a split of a run and score it; the translations go to ``eval/SPLIT.hyp``."""
-    paths = RunDirectory(run if run.is_dir() else Path(config.run_dir))
-    translator = Translator.from_config(config, checkpoint, run)
+    paths = RunDirectory(Path(config.run_dir))
+    translator = Translator.from_config(config, checkpoint)
     sources, references = prepare.evaluation_set(paths.data, split)
-    hypotheses = []
-    with bar("translating", len(sources), "sentences") as progress:
-        for best in translator.stream(sources):
-            hypotheses.append(best[0][0])
-            progress.advance()
+    hypotheses = _translate(translator, sources, "translating")
     write_atomically(paths.eval / f"{split}.hyp", "".join(line + "\n" for line in hypotheses))
     scores = corpus_scores(hypotheses, references, config.languages.target)
     return {**scores, "checkpoint": Checkpoints(paths.checkpoints).resolve(checkpoint)}
 
 
-def average(config: Config, run: Path) -> str:
+def average(config: Config) -> str:
     """Average the checkpoints kept of a run into ``average-STEP``; return its name."""
-    paths = RunDirectory(run if run.is_dir() else Path(config.run_dir))
+    paths = RunDirectory(Path(config.run_dir))
     checkpoints = Checkpoints(paths.checkpoints)
     newest = checkpoints.resolve("last")
     names = checkpoints.names()[-config.training.keep_last :]

@@ -44,9 +44,8 @@ def stream(translator: Translator, file: Path | None, output: Path | None, nbest
         if file is not None:
             total = sum(1 for _ in read_lines(file)) if file.is_file() else None  # a pipe is read once
             with bar("translating", total, "lines") as progress:
-                for hypotheses in translator.stream(read_lines(file), nbest):
+                for hypotheses in translator.stream(read_lines(file), nbest, progress.advance):
                     out.writelines(line + "\n" for line in _lines_of(hypotheses, nbest, scores=scores))
-                    progress.advance()
         else:
             for lines in _arriving(sys.stdin.buffer):
                 for hypotheses in translator.stream(lines, nbest):

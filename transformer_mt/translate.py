@@ -1,6 +1,6 @@
 """Text in, text out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -41,12 +41,12 @@ class Translator:
 
         Raises ConfigError when there is none, ArtefactError when something of it is damaged.
         """
-        return cls.from_config(load_config(Path(run), overrides), checkpoint, Path(run))
+        return cls.from_config(load_config(Path(run), overrides), checkpoint)
 
     @classmethod
-    def from_config(cls, settings: Config, checkpoint: str = "best", run: Path | None = None) -> "Translator":
-        """The same from a configuration; a run directory given as ``run`` counts, wherever it was moved to."""
-        paths = RunDirectory(run if run is not None and run.is_dir() else Path(settings.run_dir))
+    def from_config(cls, settings: Config, checkpoint: str = "best") -> "Translator":
+        """The same from a configuration that is loaded already."""
+        paths = RunDirectory(Path(settings.run_dir))
         checkpoints = Checkpoints(paths.checkpoints)
         name = checkpoints.resolve(checkpoint)
         manifest = checkpoints.manifest(name)
@@ -62,23 +62,30 @@ class Translator:
         """The best translation of each line; of an empty line, an empty one."""
         return [hypotheses[0][0] for hypotheses in self.stream(lines)]
 
-    def stream(self, lines: Iterable[str], best: int = 1) -> Iterator[list[tuple[str, float]]]:
+    def stream(
+        self, lines: Iterable[str], best: int = 1, progress: Callable[[int], None] | None = None
+    ) -> Iterator[list[tuple[str, float]]]:
         """For each line, in order, its ``best`` translations (at most beam_size) with their scores.
 
-        Lines are read ahead, sorted by length and translated in batches, in bounded memory.
+        Lines are read ahead, sorted by length and translated in batches, in bounded memory; ``progress`` is called
+        with the number of lines of every batch that is done.
         """
         lines = iter(lines)
         first = 0
         while chunk := list(islice(lines, self.decoding.batch_size * _READ_AHEAD)):
-            yield from self._chunk(chunk, best, first)
+            yield from self._chunk(chunk, best, first, progress)
             first += len(chunk)
 
-    def _chunk(self, lines: list[str], best: int, first: int) -> list[list[tuple[str, float]]]:
+    def _chunk(
+        self, lines: list[str], best: int, first: int, progress: Callable[[int], None] | None
+    ) -> list[list[tuple[str, float]]]:
         ids = self.encode(lines, first)
         results: list[list[tuple[str, float]]] = [[("", 0.0)] for _ in lines]
         for batch in self._batches(ids):
-            for number, hypotheses in zip(batch, self._search([ids[n] for n in batch]), strict=True):
+            for number, hypotheses in zip(batch, self.search([ids[n] for n in batch]), strict=True):
                 results[number] = [(self.tokenizer.decode_target(h.ids), h.score) for h in hypotheses[:best]]
+            if progress is not None:
+                progress(len(batch))
         return results
 
     def encode(self, lines: Sequence[str], first: int = 0) -> list[list[int]]:
@@ -105,7 +112,8 @@ class Translator:
             start += size
 
     @torch.inference_mode()
-    def _search(self, ids: list[list[int]]) -> list[list[Hypothesis]]:
+    def search(self, ids: list[list[int]]) -> list[list[Hypothesis]]:
+        """The hypotheses of encoded lines, one batch, best first."""
         source = padded(ids).to(self.device)
         options = self.decoding
         with autocast(self.device, self._precision):

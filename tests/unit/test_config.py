@@ -142,9 +142,9 @@ def test_tags_of_python_never_run_anything(file: Path, tmp_path: Path) -> None:
     ids=["alias bomb", "deep lists", "deep mappings", "endless number", "deep dashes"],
 )
 def test_bombs_are_refused_within_two_seconds(file: Path, text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     refused(file, MINIMAL + text)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])

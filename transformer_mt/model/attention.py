@@ -42,8 +42,8 @@ class MultiHeadAttention(nn.Module):
         self.query, self.key, self.value, self.output = (Linear(width, width) for _ in range(4))
 
     def _split(self, x: Tensor) -> Tensor:
-        """[B, S, D] → [B, H, S, K]."""
-        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+        """[B, S, D] → [B, H, S, K], in memory as in shape: else products of one sentence would have another kernel."""
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2).contiguous()
 
     def project(self, memory: Tensor, rotary: Rotary | None = None, start: int = 0) -> KeyValue:
         """Keys and values of ``memory`` [B, S, D], whose first row stands at position ``start``."""

@@ -1,0 +1,114 @@
+"""The Translator: lines in, lines out, whatever the lines and the batches."""
+
+import itertools
+import math
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import toy_pairs
+from transformer_mt import Translator
+from transformer_mt.errors import ArtefactError, ConfigError
+from transformer_mt.special import EOS
+
+
+@pytest.fixture(scope="module")
+def translator(tiny_run: Path) -> Translator:
+    return Translator.load(tiny_run)
+
+
+LINES = [pair[0] for pair in toy_pairs(24, seed=9)]
+
+
+@pytest.mark.parametrize(("size", "beam"), list(itertools.product([1, 7, 64], [1, 5])))
+def test_the_same_translations_and_scores_in_any_batch(tiny_run: Path, size: int, beam: int) -> None:
+    """To the bit; also shuffled, among empty lines and beside a line of 400 words."""
+    alone = Translator.load(tiny_run, overrides=[f"decoding.beam_size={beam}", "decoding.batch_size=1"])
+    batched = Translator.load(tiny_run, overrides=[f"decoding.beam_size={beam}", f"decoding.batch_size={size}"])
+    expected = dict(zip(LINES, alone.stream(LINES, beam), strict=True))
+    mixed = [*LINES, "", "mako " * 100]
+    random.Random(size).shuffle(mixed)
+    for line, got in zip(mixed, batched.stream(mixed, beam), strict=True):
+        if line in expected:
+            assert got == expected[line]
+
+
+def test_threads_do_not_matter(tiny_run: Path) -> None:
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            results.append(list(Translator.load(tiny_run).stream(LINES)))
+    finally:
+        torch.set_num_threads(before)
+    assert results[0] == results[1]
+
+
+def test_lines_without_text_give_empty_lines(translator: Translator) -> None:
+    assert translator.translate(["", "   ", "\t", "\u3000"]) == [""] * 4
+    assert translator.translate([]) == []
+
+
+@pytest.mark.parametrize(
+    "line", ["\U0001f468‍\U0001f469‍\U0001f467", "é", "‮abc", " ", "</s> <s> <pad> <unk>", "a\rb", "\ufeff"]
+)
+def test_any_text_gives_one_line(translator: Translator, line: str) -> None:
+    (output,) = translator.translate([line])
+    assert "\n" not in output and "\r" not in output
+
+
+def test_typed_special_tokens_are_text(translator: Translator) -> None:
+    (ids,) = translator.encode(["mako </s> bilu"])
+    assert ids[-1] == EOS and EOS not in ids[:-1]
+
+
+def test_ten_thousand_words_give_one_line_and_a_warning(
+    translator: Translator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformer_mt.decoding.beam.length_limits", lambda source: [5] * len(source))
+    assert len(translator.translate(["mako", "mako " * 10_000])) == 2
+    assert capsys.readouterr().err.startswith("warning: line 2: ")
+
+
+def test_nbest_is_ordered_and_different(translator: Translator) -> None:
+    for hypotheses in translator.stream(LINES, best=3):
+        scores = [score for _, score in hypotheses]
+        assert len(hypotheses) == 3
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_scores_of_given_translations_are_those_of_search(tiny_run: Path) -> None:
+    """With α = 0 a score is Σ log p; where encoding the text gives the pieces that search chose, both agree.
+
+    Search forbids an end token at the start, which changes next to nothing.
+    """
+    translator = Translator.load(tiny_run, overrides=["decoding.length_penalty=0"])
+    ids = translator.encode(LINES)
+    agreed = 0
+    for line, source in zip(LINES, ids, strict=True):
+        hypothesis = translator.search([source])[0][0]
+        text = translator.tokenizer.decode_target(hypothesis.ids)
+        ended = len(hypothesis.ids) + 1 < 2 * len(source) + 10
+        if ended and translator.tokenizer.encode_target([text]) == [hypothesis.ids]:
+            assert translator.score([line], [text])[0] == pytest.approx(hypothesis.score, abs=0.05)
+            agreed += 1
+    assert agreed >= 3
+    assert translator.score([""], ["x"]) == [-math.inf]
+
+
+def test_progress_counts_every_line_with_text(translator: Translator) -> None:
+    counted: list[int] = []
+    list(translator.stream([*LINES, ""], progress=counted.append))
+    assert sum(counted) == len(LINES)
+
+
+def test_what_cannot_be_loaded(tiny_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not a run directory"):
+        Translator.load(tmp_path)
+    with pytest.raises(ConfigError, match="no checkpoint 'step-9'"):
+        Translator.load(tiny_run, "step-9")
+    with pytest.raises(ArtefactError, match="does not fit the configured model"):
+        Translator.load(tiny_run, overrides=["model.feed_forward=65"])
