@@ -37,7 +37,9 @@ def _options(debug: Debug = False) -> None:
 
 @app.command()
 def tokenize(config: Config, set_: Set = None) -> None:
-    """Learn the tokenizer and write the token store; done again only when inputs change.
+    """Learn the tokenizer and write the token store.
+
+    Done again only when their inputs change. `mt train` does it by itself.
 
     Example:  mt tokenize configs/demo.yaml
     """
@@ -53,7 +55,9 @@ def train(
     set_: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run that run_dir holds.")] = False,
 ) -> None:
-    """Train a model: tokenize when needed, train, validate, keep the best and the last checkpoints.
+    """Train a model, from text to the best checkpoint.
+
+    Tokenizes when needed, trains, validates, keeps the best and the last checkpoints in run_dir.
 
     Example:  mt train configs/demo.yaml --set training.max_minutes=10
     """
@@ -71,7 +75,9 @@ def evaluate(
     checkpoint: Checkpoint = "best",
     set_: Set = None,
 ) -> None:
-    """Score a run on its test set: BLEU, chrF and TER by sacreBLEU, with their signatures.
+    """Score a run on its test set: BLEU, chrF, TER.
+
+    By sacreBLEU on the raw references, each with its signature; translations go to RUN/eval.
 
     Example:  mt eval runs/demo --json scores.json
     """
@@ -105,7 +111,9 @@ def translate(
     checkpoint: Checkpoint = "best",
     set_: Set = None,
 ) -> None:
-    """Translate a file, standard input line by line, or sentences typed at a prompt: line i out is line i in.
+    """Translate a file, standard input, or at a prompt.
+
+    Line i out is the translation of line i in; a terminal on both ends gets a prompt.
 
     Example:  echo "The dog sleeps." | mt translate runs/demo
     """
@@ -133,7 +141,9 @@ def score(
     checkpoint: Checkpoint = "best",
     set_: Set = None,
 ) -> None:
-    """Print the log-probability of each given translation, a sum over its tokens in nats.
+    """Print log-probabilities of given translations.
+
+    One a line: the sum over the tokens, in nats.
 
     Example:  mt score runs/demo data/test.en data/test.de
     """
@@ -150,7 +160,9 @@ def score(
 
 @app.command()
 def average(run: Run, set_: Set = None) -> None:
-    """Average the checkpoints that a run has kept, into a new one; print its name.
+    """Average the checkpoints that a run has kept.
+
+    Prints the name of the new one, to use with --checkpoint.
 
     Example:  mt average runs/demo
     """

@@ -19,7 +19,7 @@ from transformer_mt.data.batching import Batches
 from transformer_mt.data.store import Store
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.device import choose_device
-from transformer_mt.errors import ArtefactError, Interrupted, MtError, system_fault
+from transformer_mt.errors import ArtefactError, DataError, Interrupted, MtError, system_fault
 from transformer_mt.evaluate import bleu_metric, corpus_scores, mean_nll
 from transformer_mt.rundir import RunDirectory, write_atomically
 from transformer_mt.terminal import bar, say
@@ -214,6 +214,8 @@ def _stop_on_signals(trainer: Trainer) -> Iterator[list[int]]:
 def _validation(config: Config, paths: RunDirectory, translator: Translator) -> Any:
     """The function that validates the model as it is: loss, and BLEU of greedy translations."""
     sources, references = prepare.evaluation_set(paths.data, "valid")
+    if not any(source.strip() and target.strip() for source, target in zip(sources, references[0], strict=True)):
+        raise DataError("data.valid: no pair has text on both sides")
     metric = bleu_metric(config.languages.target)
     shown = [n for n, line in enumerate(sources) if line.strip()]
     shown = shown[:: max(1, len(shown) // max(1, config.training.samples))][: config.training.samples]

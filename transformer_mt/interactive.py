@@ -47,10 +47,12 @@ def stream(translator: Translator, file: Path | None, output: Path | None, nbest
                 for hypotheses in translator.stream(read_lines(file), nbest, progress.advance):
                     out.writelines(line + "\n" for line in _lines_of(hypotheses, nbest, scores=scores))
         else:
+            first = 0
             for lines in _arriving(sys.stdin.buffer):
-                for hypotheses in translator.stream(lines, nbest):
+                for hypotheses in translator.stream(lines, nbest, first=first):
                     out.writelines(line + "\n" for line in _lines_of(hypotheses, nbest, scores=scores))
                 out.flush()
+                first += len(lines)
         out.flush()
         if temporary is not None and output is not None:
             temporary.replace(output)

@@ -63,15 +63,14 @@ class Translator:
         return [hypotheses[0][0] for hypotheses in self.stream(lines)]
 
     def stream(
-        self, lines: Iterable[str], best: int = 1, progress: Callable[[int], None] | None = None
+        self, lines: Iterable[str], best: int = 1, progress: Callable[[int], None] | None = None, first: int = 0
     ) -> Iterator[list[tuple[str, float]]]:
         """For each line, in order, its ``best`` translations (at most beam_size) with their scores.
 
         Lines are read ahead, sorted by length and translated in batches, in bounded memory; ``progress`` is called
-        with the number of lines of every batch that is done.
+        with the number of lines of every batch that is done; ``first`` is the number of lines before, for warnings.
         """
         lines = iter(lines)
-        first = 0
         while chunk := list(islice(lines, self.decoding.batch_size * _READ_AHEAD)):
             yield from self._chunk(chunk, best, first, progress)
             first += len(chunk)

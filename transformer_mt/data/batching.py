@@ -89,20 +89,21 @@ class Batches:
             blocks = blocks[window * WINDOW : (window + 1) * WINDOW]
             rng = np.random.default_rng((self.seed, 1, epoch, window))
             rows = rng.permutation(np.concatenate([self.store.block(int(b)) for b in blocks]))
-            buckets = self._buckets(rows)
+            buckets = self._buckets(rows, rng)
             shuffled = [buckets[i] for i in rng.permutation(len(buckets))]
             self._cached = (epoch, window), self._gather(shuffled)
         return self._cached[1]
 
-    def _buckets(self, rows: Array) -> list[Array]:
-        """Cut rows into buckets of similar length on both sides."""
+    def _buckets(self, rows: Array, rng: np.random.Generator) -> list[Array]:
+        """Cut rows into buckets of similar length on both sides; where they are cut is left to chance."""
         source = self.store.source.lengths(rows) + 1
         target = self.store.target.lengths(rows) + 1
         # Sorted by target length, and within it by source length, up and down in turn, so that neighbours are alike.
-        stripe = target // 2
+        stripe = (target + rng.integers(2)) // 2
         order = np.lexsort((np.where(stripe % 2, -source, source), stripe))
         rows, source, target = rows[order], source[order], target[order]
-        buckets, start, tokens, longest = [], 0, 0, 0
+        buckets, start, longest = [], 0, 0
+        tokens = int(rng.integers(self._bucket_tokens))  # the first bucket is a smaller one
         for i, (s, t) in enumerate(zip(source.tolist(), target.tolist(), strict=True)):
             longest, tokens = max(longest, s, t), tokens + t
             if i > start and (tokens > self._bucket_tokens or longest * (i + 1 - start) > self.device_tokens):

@@ -82,7 +82,7 @@ class Trainer:
         self.progress = Progress()
         self.stop = False  # set by a signal handler: save after this step and return
         self._started = started
-        self._bad, self._validated_at, self._validation_seconds = 0, -1, 0.0
+        self._bad, self._validated_at, self._saved_at, self._validation_seconds = 0, -1, -1, 0.0
         self._pace = _Pace()
 
     def resume(self, name: str) -> None:
@@ -109,7 +109,7 @@ class Trainer:
                 validating = time.monotonic()
                 self._validate()
                 tally.started += time.monotonic() - validating
-            if step % self.settings.save_every == 0:
+            if step % self.settings.save_every == 0 and self._saved_at != step:
                 self.save()
         if reason is None:
             self.save()
@@ -211,16 +211,18 @@ class Trainer:
         if best:
             self.checkpoints.point("best", name)
         self.checkpoints.prune(self.settings.keep_last)
+        self._saved_at = self.progress.step
 
     def _finish(self, reason: str) -> None:
         """Validate and save the last step, then the average of the checkpoints kept."""
         if self._validated_at != self.progress.step:
             self._validate()
-        self.progress.finished = reason
-        self.save()
+        if self._saved_at != self.progress.step:
+            self.save()
         names = self.checkpoints.names()[-self.settings.keep_last :]
         if self.settings.average and len(names) > 1:
             self._average(names)
+        self.progress.finished = reason
         self.save()
 
     def _average(self, names: list[str]) -> None:
