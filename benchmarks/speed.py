@@ -13,6 +13,7 @@ from transformer_mt.data.batching import Batches, Position
 from transformer_mt.data.store import Store
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.special import PAD
+from transformer_mt.terminal import Bar
 from transformer_mt.training.loss import smoothed_cross_entropy
 from transformer_mt.training.trainer import make_optimizer
 from transformer_mt.translate import Translator, make_model
@@ -63,9 +64,7 @@ def main() -> None:
     config = load_config(ROOT / "configs" / "demo.yaml")
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
-        prepare.prepare(
-            config, prepare.fingerprint(config), directory / "tokenizer", directory / "data", lambda _: None
-        )
+        prepare.prepare(config, prepare.fingerprint(config), directory / "tokenizer", directory / "data", Bar(None, 0))
         tokenizer, store = Tokenizer.load(directory / "tokenizer"), Store(directory / "data")
         print(f"threads {torch.get_num_threads()}, torch {torch.__version__}")
         print(f"training {train(config, store, tokenizer, options.seconds):,.0f} target tokens/s")

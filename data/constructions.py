@@ -653,10 +653,9 @@ def figures(s: Sampler) -> Pair | None:
     n, u = link(), link()
     if r < 0.45:
         noun = s.noun(expand("goods food"))
-        euros = s.rng.randrange(1, 20) * s.rng.choice([1, 5, 50])
-        cents = s.rng.choice(["", "", ".50", ".20", ".90"]) if euros < 20 and euros > 1 else ""
-        if euros == 1:
-            return None
+        food = noun.cls in expand("food")
+        euros = s.rng.randrange(2, 10) if food else s.rng.randrange(2, 20) * 10
+        cents = s.rng.choice(["", ".50", ".20", ".90"]) if food else ""
         amount = f"{euros}{cents}"
         subject = s.phrase(noun, determiners="the the this of:I of:you", plural=False)
         parts = [
@@ -668,17 +667,17 @@ def figures(s: Sampler) -> Pair | None:
         ]
         clause = Clause(subject, COST, parts, s.rng.choice(["present", "present", "future"]))
     elif r < 0.7:
-        years = s.rng.randrange(2, 80)
-        number = s.rng.choice(NUMBERS) if s.chance(0.4) else (str(years), str(years))
+        years = s.rng.randrange(18, 80)
         a = link()
         subject = s.subject(expand("person"))
-        if subject.english("nom")[0].text in ("no", "every"):
+        texts = {word.text for word in subject.english("nom")}
+        if texts & {"no", "every", "boy", "boys", "girl", "girls", "child", "children"}:
             return None
         parts = [
             part(
                 "pred",
-                words(number[0], n) + words("years", u) + words("old", a),
-                words(number[1], n) + words("Jahre", u) + words("alt", a),
+                words(str(years), n) + words("years", u) + words("old", a),
+                words(str(years), n) + words("Jahre", u) + words("alt", a),
             )
         ]
         clause = Clause(subject, BE, parts, s.rng.choice(["present", "past"]))

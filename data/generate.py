@@ -14,8 +14,8 @@ from grammar import alignment, spell
 from sampler import Sampler
 
 SEED = 2017
-TRAIN, VALID, TEST = 14_000, 500, 500
-CANDIDATES = 3_200  # from which valid and test are chosen
+TRAIN, VALID, TEST = 20_000, 500, 500
+CANDIDATES = 4_000  # from which valid and test are chosen
 RARE = 6  # a word form of valid and test occurs at least so often in training
 HERE = Path(__file__).parent
 
@@ -64,7 +64,7 @@ def choose(train: list[Line], candidates: Iterable[Line], count: int) -> list[Li
     proportion to the groups' sizes in training, so that neither shifts.
     """
     known = {b for line in train for side in (line.en, line.de) for b in bigrams(side)}
-    seen: Counter[str] = Counter(w for x in train for side in (x.en, x.de) for w in forms(side))
+    seen_en, seen_de = (Counter(w for line in train for w in forms(getattr(line, side))) for side in ("en", "de"))
 
     def group(line: Line) -> tuple[str, int]:
         return line.kind, min(len(line.en.split()) // 3, 6)
@@ -74,7 +74,8 @@ def choose(train: list[Line], candidates: Iterable[Line], count: int) -> list[Li
 
     groups: defaultdict[tuple[str, int], list[Line]] = defaultdict(list)
     for line in candidates:
-        if all(seen[w] >= RARE for side in (line.en, line.de) for w in forms(side)):
+        rarest = min(*(seen_en[w] for w in forms(line.en)), *(seen_de[w] for w in forms(line.de)))
+        if rarest >= RARE:
             groups[group(line)].append(line)
     wanted = Counter(group(line) for line in train)
     chosen: list[Line] = []

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from transformer_mt import __version__
-from transformer_mt.errors import ArtefactError, ConfigError, system_fault
+from transformer_mt.errors import ArtefactError, ConfigError, SystemFault
 from transformer_mt.rundir import read_json, sha256, sync_directory, write_atomically
 
 MODEL, OPTIMIZER, TRAINING, MANIFEST = "model.safetensors", "optimizer.safetensors", "training.json", "manifest.json"
@@ -68,9 +68,10 @@ class Checkpoints:
                     self.point(pointer, name)
         except (OSError, safetensors.SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            fault = error if isinstance(error, OSError) else OSError(str(error))
-            fault.filename = str(self.directory / name)
-            raise system_fault(fault) from error
+            reason = getattr(error, "strerror", None) or str(error)
+            raise SystemFault(
+                f"{self.directory / name}: cannot be saved: {reason}; what was saved before is whole"
+            ) from error
 
     def point(self, pointer: str, name: str) -> None:
         """Let ``last`` or ``best`` mean the checkpoint ``name``."""
@@ -102,7 +103,8 @@ class Checkpoints:
         """The checkpoint that ``best``, ``last`` or a name means. Raises ConfigError when there is none."""
         if name in ("best", "last"):
             if not (self.directory / name).exists():
-                raise ConfigError(f"{self.directory}: no checkpoint '{name}' yet; train first")
+                advice = "try --checkpoint last" if self.names() else "train first"
+                raise ConfigError(f"{self.directory}: no checkpoint '{name}' yet; {advice}")
             target, digest = self._target(name)
             manifest = self.directory / target / MANIFEST
             if not manifest.exists() or sha256(manifest) != digest:

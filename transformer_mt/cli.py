@@ -104,7 +104,9 @@ def evaluate(
 @app.command()
 def translate(
     run: Run,
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Text; standard input when left out.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", readable=False, help="Text; standard input when left out.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of standard output.")] = None,
     nbest: Annotated[int, typer.Option(min=1, help="Translations a line, at most decoding.beam_size.")] = 1,
     scores: Annotated[bool, typer.Option("--scores", help="Put the score and a tab before each translation.")] = False,
@@ -126,6 +128,8 @@ def translate(
         raise ConfigError(f"--nbest {nbest}: more than decoding.beam_size {config.decoding.beam_size}")
     if file is not None and not file.exists():
         raise DataError(f"{file}: no such file")
+    if file is not None and output is not None and output.exists() and output.samefile(file):
+        raise ConfigError(f"--output {output}: is the file to translate; choose another")
     translator = Translator.from_config(config, checkpoint)
     if file is None and output is None and sys.stdin.isatty() and sys.stdout.isatty():
         prompt(translator, nbest, scores=scores)

@@ -1,20 +1,15 @@
-"""The configuration: one typed tree, YAML in, YAML out.
-
-YAML's traps are closed here: ``1e-4`` is a number, ``no`` is text, ``010`` is ten, a key given twice is an error.
-"""
+"""The configuration: one typed tree, YAML in, YAML out."""
 
 import difflib
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from transformer_mt.errors import ConfigError
+from transformer_mt.strict_yaml import KeyPath, dump_yaml, parse_yaml
 
-KeyPath = tuple[str | int, ...]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -133,7 +128,7 @@ class Training(Section):
     max_minutes: Positive | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     schedule: Literal["noam", "inverse_sqrt", "linear", "constant"] = "noam"
-    warmup_steps: PositiveInt = 4000
+    warmup_steps: PositiveInt = 1000
     learning_rate: Positive | None = None  # the peak; left out: Noam's own scale, D^-1/2 · warmup^-1/2
     label_smoothing: Fraction = 0.1
     adam_betas: tuple[Fraction, Fraction] = (0.9, 0.98)
@@ -193,94 +188,7 @@ class Config(Section):
         for split in ("train", "valid", "test"):  # a source is read better without what it does not use
             if tree["data"][split] is not None:
                 tree["data"][split] = {k: v for k, v in tree["data"][split].items() if v is not None}
-        return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with YAML 1.2's plain scalars and neither aliases nor own tags."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}  # type: ignore[misc]
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not supported", problem_mark=event.start_mark)
-        return super().compose_node(parent, index)
-
-
-class _Dumper(yaml.SafeDumper):
-    """PyYAML's safe dumper, which quotes text that either version of YAML takes for something else: 12e3, no."""
-
-
-_SCALARS = {
-    "null": (re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
-    "bool": (re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
-    "int": (re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789")),
-    "float": (
-        re.compile(r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan)$"),
-        list("-+0123456789."),
-    ),
-}
-for _name, (_pattern, _first) in _SCALARS.items():
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", _pattern, _first)
-    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", _pattern, _first)
-
-
-_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
-
-
-def _value(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
-    """Turn a YAML node into plain values, noting the line of each key."""
-    lines.setdefault(path, node.start_mark.line + 1)
-    if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTIONS:
-        raise yaml.MarkedYAMLError(problem=f"tag {node.tag!r} is not supported", problem_mark=node.start_mark)
-    if isinstance(node, yaml.MappingNode):
-        mapping: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = str(key_node.value)
-            if key in mapping:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{'.'.join(map(str, (*path, key)))}: the key is given twice",
-                    problem_mark=key_node.start_mark,
-                )
-            lines[(*path, key)] = key_node.start_mark.line + 1
-            mapping[key] = _value(value_node, (*path, key), lines)
-        return mapping
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(item, (*path, i), lines) for i, item in enumerate(node.value)]
-    return _scalar(node)
-
-
-def _scalar(node: yaml.Node) -> Any:
-    kind, text = node.tag.removeprefix("tag:yaml.org,2002:"), node.value
-    match kind:
-        case "null":
-            return None
-        case "bool":
-            return text.lower() == "true"
-        case "int":
-            return int(text)
-        case "float":
-            return float(text.replace(".inf", "inf").replace(".nan", "nan"))
-        case "str":
-            return text
-    raise yaml.MarkedYAMLError(problem=f"tag {node.tag!r} is not supported", problem_mark=node.start_mark)
-
-
-def parse_yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
-    """Parse YAML into plain values and the line of every key; ``name`` is what errors call the text.
-
-    Raises ConfigError naming the line.
-    """
-    lines: dict[KeyPath, int] = {}
-    try:
-        node = yaml.compose(text, Loader=_Loader)
-        return (None if node is None else _value(node, (), lines)), lines
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{name}{line}: {error.problem or error.context}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{name}: not readable as YAML: {' '.join(str(error).split())[:200]}") from error
+        return dump_yaml(tree)
 
 
 def _apply(tree: dict[str, Any], assignment: str, lines: dict[KeyPath, int]) -> KeyPath:
@@ -289,6 +197,8 @@ def _apply(tree: dict[str, Any], assignment: str, lines: dict[KeyPath, int]) -> 
     path = tuple(key.strip().split("."))
     if not equals or not all(path):
         raise ConfigError(f"--set {assignment}: expected KEY=VALUE, such as training.max_steps=100")
+    if not text.strip():
+        raise ConfigError(f"--set {assignment}: the value is missing; for none, write {key}=null")
     value, _ = parse_yaml(text, f"--set {key}")
     node = tree
     replaced = path
@@ -319,14 +229,28 @@ def _sections(path: KeyPath) -> list[str]:
     return list(section.model_fields)
 
 
+def _nearest(path: KeyPath) -> str:
+    """What an unknown key may have been meant to be: one of its place, one of another section, or what is known."""
+    key, known = str(path[-1]), _sections(path)
+    elsewhere = {
+        field: f"{section}.{field}"
+        for section in Config.model_fields
+        for field in _sections((section, ""))
+        if section != "data"
+    }
+    if key in elsewhere:
+        return f"did you mean '{elsewhere[key]}'?"
+    if near := difflib.get_close_matches(key, known, n=1, cutoff=0.6):
+        return f"did you mean '{near[0]}'?"
+    return f"known here: {', '.join(known) or 'nothing'}"
+
+
 def _complaint(error: Any) -> str:
     """One pydantic error in our words."""
     path, kind = tuple(error["loc"]), error["type"]
     dotted = ".".join(map(str, path))
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(str(path[-1]), _sections(path), n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(_sections(path)) or 'nothing'}"
-        return f"{dotted}: unknown key; {hint}"
+        return f"{dotted}: unknown key; {_nearest(path)}"
     if kind == "missing":
         return f"{dotted}: missing; it must be given"
     if kind == "value_error":
@@ -335,13 +259,21 @@ def _complaint(error: Any) -> str:
     if kind in ("model_type", "model_attributes_type"):
         wanted = f"expected a mapping of {', '.join(_sections((*path, '')))}"
     given = error["input"]
+    if (
+        isinstance(given, str)
+        and kind in ("int_type", "float_type", "bool_type")
+        and given.replace(".", "", 1).isdigit()
+    ):
+        wanted += " (without quotes)"
     shown = "nothing" if given is None else "a mapping" if isinstance(given, dict) else repr(given)
     return f"{dotted}: {wanted}, got {shown}"
 
 
 def _explain(error: ValidationError, name: str, lines: dict[KeyPath, int], given: set[KeyPath]) -> str:
     """The first error, with file and line or the ``--set`` that it came from, and how many more there are."""
-    first, more = error.errors()[0], error.error_count() - 1
+    # A misspelt key is told before the missing one that it was meant to be.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    more = error.error_count() - 1
     # A union such as ``str | list[str]`` adds the name of its branch to the path; keys are what the file has.
     path = tuple(first["loc"])
     first["loc"] = path = tuple(p for p in path if p not in ("str", "list[str]"))
@@ -350,11 +282,14 @@ def _explain(error: ValidationError, name: str, lines: dict[KeyPath, int], given
         path = path[:-1]
     if not path and inside is not None:
         path = inside  # the section was made by ``--set``
+    complaint = _complaint(first)
     if path in given:
-        where = f"--set {'.'.join(map(str, path))}"
+        dotted = ".".join(map(str, path))
+        complaint = complaint if complaint.startswith(dotted) else f"{dotted}: {complaint}"
+        where = "--set"
     else:
-        where = f"{name}:{lines[path]}" if path in lines else name
-    return f"{where}: {_complaint(first)}" + (f" (and {more} more)" if more else "")
+        where = f"{name}:{lines[path]}:" if path in lines else f"{name}:"
+    return f"{where} {complaint}" + (f" (and {more} more)" if more else "")
 
 
 def _absolute(config: Config) -> Config:

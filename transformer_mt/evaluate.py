@@ -17,9 +17,14 @@ from transformer_mt.translate import Translator, padded
 _NEEDS = {"ja": "MeCab", "ko": "mecab_ko"}  # the module that sacreBLEU's tokenizer for a language imports
 
 
+def _base(language: str) -> str:
+    """``zh`` of ``zh_TW``."""
+    return language.replace("_", "-").split("-")[0].lower()
+
+
 def bleu_metric(language: str) -> BLEU:
     """BLEU with sacreBLEU's tokenizer for the target language: zh, ja-mecab, ko-mecab, else 13a."""
-    language = language.replace("_", "-").split("-")[0].lower()
+    language = _base(language)
     module = _NEEDS.get(language)
     if module is not None and importlib.util.find_spec(module) is None:
         warn(f"BLEU by characters: for words, pip install 'transformer_mt[{language}]'; the signature says which")
@@ -34,7 +39,9 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]
             raise DataError(f"{len(hypotheses)} translations, but reference {number} has {len(reference)} lines")
     if not hypotheses:
         raise DataError("nothing to evaluate: the set is empty")
-    metrics = {"bleu": bleu_metric(language), "chrf": sacrebleu.CHRF(), "ter": sacrebleu.TER()}
+    unsegmented = _base(language) in ("zh", "ja")  # TER then counts characters
+    ter = sacrebleu.TER(normalized=unsegmented, asian_support=unsegmented)
+    metrics = {"bleu": bleu_metric(language), "chrf": sacrebleu.CHRF(), "ter": ter}
     result: dict[str, Any] = {}
     for name, metric in metrics.items():
         score = metric.corpus_score(list(hypotheses), [list(r) for r in references])

@@ -73,7 +73,7 @@ def _prepare(config: Config, paths: RunDirectory) -> None:
     begun = time.monotonic()
     try:
         with bar("encoding", None, "pairs") as progress:
-            manifest = prepare.prepare(config, prints, paths.tokenizer, paths.data, progress.advance)
+            manifest = prepare.prepare(config, prints, paths.tokenizer, paths.data, progress)
     except OSError as error:
         raise system_fault(error) from error
     _say_what_was_read(manifest, time.monotonic() - begun)
@@ -132,15 +132,20 @@ def _refuse_changes(config: Config, paths: RunDirectory) -> None:
     before, now = load_config(paths.root).model_dump(), config.model_dump()
     changed = []
     for section, value in now.items():
-        if section in _FREE_SECTIONS or value == before[section]:
+        if section in _FREE_SECTIONS:
             continue
-        if isinstance(value, dict):
-            free = _FREE.get(section, set())
-            changed += [f"{section}.{k}" for k in value if k not in free and value[k] != before[section][k]]
-        else:
-            changed.append(section)
+        free = _FREE.get(section, set())
+        pairs = (
+            {f"{section}.{k}": (v, before[section][k]) for k, v in value.items() if k not in free}
+            if isinstance(value, dict)
+            else {section: (value, before[section])}
+        )
+        changed += [f"{key} is {new} but was {old}" for key, (new, old) in pairs.items() if new != old]
     if changed:
-        raise ArtefactError(f"{paths.root}: cannot resume, {', '.join(changed)} differ from the run so far")
+        raise ArtefactError(
+            f"{paths.root}: cannot resume with other settings: {', '.join(changed)}; to go on as it was started: "
+            f"mt train {paths.root} --resume"
+        )
 
 
 def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float) -> None:
@@ -171,7 +176,10 @@ def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float)
         if name is not None:
             trainer.resume(name)
             if trainer.progress.finished and trainer.done():
-                say(f"the run is finished already ({trainer.progress.finished}, step {trainer.progress.step:,})")
+                say(
+                    f"the run is finished already ({trainer.progress.finished}, step {trainer.progress.step:,}); "
+                    "to go on, raise its limit, such as --set training.max_steps=…"
+                )
                 ending.code, ending.reason, ending.step = 0, trainer.progress.finished, trainer.progress.step
                 return
             say(f"resuming after step {trainer.progress.step:,}")
@@ -182,8 +190,10 @@ def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float)
         ending.step = trainer.progress.step
         if caught:
             ending.reason = signal.Signals(caught[0]).name
-            raise Interrupted(f"stopped by {ending.reason} after step {ending.step:,}; saved, go on with --resume",
-                              128 + caught[0])  # fmt: skip
+            raise Interrupted(
+                f"stopped by {ending.reason} after step {ending.step:,}, saved; go on: mt train {paths.root} --resume",
+                128 + caught[0],
+            )
         ending.code, ending.reason = 0, reason
         metrics.note(f"finished: {reason}; step {ending.step:,}, {duration(trainer.progress.seconds)}; "
                      f"best is {checkpoints.resolve('best')} in {paths.root}")  # fmt: skip

@@ -11,6 +11,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
@@ -49,7 +50,12 @@ class Bar:
     def advance(self, count: int = 1) -> None:
         """Say that ``count`` more units are done."""
         if self._progress is not None:
-            self._progress.advance(self._task, count)  # type: ignore[arg-type]
+            self._progress.advance(TaskID(self._task), count)
+
+    def expect(self, total: int) -> None:
+        """Say how many units there will be, once it is known."""
+        if self._progress is not None:
+            self._progress.update(TaskID(self._task), total=total)
 
 
 @contextmanager

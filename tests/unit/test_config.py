@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer_mt.config import SIZES, Config, load_config, parse_yaml
+from transformer_mt.config import SIZES, Config, load_config
 from transformer_mt.errors import ConfigError
+from transformer_mt.strict_yaml import parse_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(DATA))
 
 import measure  # noqa: E402
 
-SIZES = {"train": 14_000, "valid": 500, "test": 500}
+SIZES = {"train": 20_000, "valid": 500, "test": 500}
 SPLITS = list(SIZES)
 PAIRS = [("en", "de"), ("de", "en")]
 

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from transformer_mt.data.corpus import read_lines
 from transformer_mt.data.store import Store
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.errors import ArtefactError, ConfigError, DataError
+from transformer_mt.terminal import Bar
 
 Pairs = list[tuple[str, str]]
 WORDS = [a + b + c for a in "bdfgklm" for b in "aeiou" for c in "nrst"]
@@ -56,7 +58,7 @@ class Corpus:
 
     def prepare(self, config: Config) -> dict[str, Any]:
         prints = prepare.fingerprint(config)
-        return prepare.prepare(config, prints, self.tokenizer, self.data, lambda count: None)
+        return prepare.prepare(config, prints, self.tokenizer, self.data, Bar(None, 0))
 
     def lines(self, name: str) -> list[str]:
         return list(read_lines(self.data / f"{name}.txt"))
@@ -134,9 +136,10 @@ def test_odd_characters_stay_in_their_lines(corpus: Corpus) -> None:
 
 
 def test_progress_counts_the_pairs(corpus: Corpus) -> None:
-    config, seen = corpus.config(distinct(130), data=GIVEN), list[int]()
-    prepare.prepare(config, prepare.fingerprint(config), corpus.tokenizer, corpus.data, seen.append)
-    assert sum(seen) == 130
+    config, progress = corpus.config(distinct(130), data=GIVEN), Mock(spec=Bar)
+    prepare.prepare(config, prepare.fingerprint(config), corpus.tokenizer, corpus.data, progress)
+    progress.expect.assert_called_once_with(130)
+    assert sum(call.args[0] for call in progress.advance.call_args_list) == 130
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import heapq
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,10 @@ from transformer_mt.data.corpus import Pair, read_lines, read_pairs
 from transformer_mt.data.store import SIDES, StoreWriter
 from transformer_mt.data.tokenizer import LONGEST_PIECE, Tokenizer, learn
 from transformer_mt.errors import ArtefactError, DataError
+from transformer_mt.terminal import Bar
 
 HELD_OUT = 2_000  # pairs at most, of each of validation and test
 _CHUNK = 8_192  # pairs encoded at once
-
-Progress = Callable[[int], None]
 
 
 def fingerprint(config: Config, known: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -36,7 +35,10 @@ def fingerprint(config: Config, known: dict[str, Any] | None = None) -> dict[str
     for split in ("train", "valid", "test"):
         source: Source | None = getattr(config.data, split)
         for number, path in enumerate([] if source is None else _files(source)):
-            files[f"{split}.{number}"] = _file_print(path, before.get(f"{split}.{number}"))
+            try:
+                files[f"{split}.{number}"] = _file_print(path, before.get(f"{split}.{number}"))
+            except DataError as error:
+                raise DataError(f"data.{split}: {error}") from error
     settings = {
         "languages": config.languages.model_dump(),
         "tokenizer": config.tokenizer.model_dump(),
@@ -95,11 +97,11 @@ def read_manifest(data: Path) -> dict[str, Any] | None:
     return manifest  # type: ignore[no-any-return]
 
 
-def prepare(config: Config, prints: dict[str, Any], tokenizer_dir: Path, data: Path, progress: Progress
+def prepare(config: Config, prints: dict[str, Any], tokenizer_dir: Path, data: Path, progress: Bar
             ) -> dict[str, Any]:  # fmt: skip
     """Make tokenizer and store from scratch; return the manifest, which is written last.
 
-    ``progress`` is called with numbers of encoded pairs. Raises DataError when the text is at fault.
+    Raises DataError when the text is at fault.
     """
     for directory in (tokenizer_dir, data):
         shutil.rmtree(directory, ignore_errors=True)
@@ -116,6 +118,7 @@ def prepare(config: Config, prints: dict[str, Any], tokenizer_dir: Path, data: P
         config.seed,
     )
     tokenizer.save(tokenizer_dir)
+    progress.expect(pairs)
     kept = _encode(config, tokenizer, staged, data, dropped, progress)
     if kept == 0:
         raise DataError(f"no training pair is left: {_counts(dropped)}")
@@ -134,7 +137,7 @@ def prepare(config: Config, prints: dict[str, Any], tokenizer_dir: Path, data: P
 
 
 def _counts(dropped: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {rule}" for rule, count in sorted(dropped.items())) or "none read"
+    return ", ".join(f"{count:,} {rule}" for rule, count in sorted(dropped.items())) or "the files are empty"
 
 
 class _HeldOut:
@@ -256,7 +259,7 @@ def _stage(config: Config, held_out: _HeldOut, staged: dict[str, Path], dropped:
 
 
 def _encode(config: Config, tokenizer: Tokenizer, staged: dict[str, Path], data: Path, dropped: Counter[str],
-            progress: Progress) -> int:  # fmt: skip
+            progress: Bar) -> int:  # fmt: skip
     """Encode the staged pairs into the store; return how many the rules left."""
     kept = 0
     longest, ratio = config.data.max_length, config.data.max_ratio
@@ -276,5 +279,5 @@ def _encode(config: Config, tokenizer: Tokenizer, staged: dict[str, Path], data:
                 else:
                     writer.add(text, ids)
                     kept += 1
-            progress(len(chunk))
+            progress.advance(len(chunk))
     return kept

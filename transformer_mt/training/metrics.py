@@ -12,6 +12,7 @@ from transformer_mt.errors import system_fault
 from transformer_mt.terminal import LiveLine, is_terminal, say
 
 _PLAIN_SECONDS = 15.0  # between log lines where there is no terminal
+_SAMPLE_CHARACTERS = 160
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ def duration(seconds: float) -> str:
         return f"{seconds}s"
     minutes, seconds = divmod(seconds, 60)
     return f"{minutes}m{seconds:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
+
+
+def _cut(text: str) -> str:
+    """A sample short enough to look at: an untrained model repeats itself without end."""
+    return text if len(text) <= _SAMPLE_CHARACTERS else text[: _SAMPLE_CHARACTERS - 1] + "…"
 
 
 def perplexity(nll: float) -> float:
@@ -61,7 +67,7 @@ class Metrics:
         """One logged training step."""
         self._write({"event": "train", **event})
         line = (
-            f"step {event['step']:,}  epoch {event['epoch'] + 1}  loss {event['loss']:.3f}  "
+            f"step {event['step']:,}  epoch {event['epoch']}  loss {event['loss']:.3f}  "
             f"ppl {perplexity(event['nll']):,.2f}  lr {event['learning_rate']:.2e}  "
             f"{event['target_tokens_per_second']:,.0f} tok/s"
         )
@@ -84,9 +90,8 @@ class Metrics:
             style="bold",
         )
         for source, translation, reference in validation.samples:
-            say(f"    {source}", style="dim")
-            say(f"  → {translation}")
-            say(f"  = {reference}", style="dim")
+            for mark, text, style in ((" ", source, "dim"), ("→", translation, ""), ("=", reference, "dim")):
+                say(f"  {mark} {_cut(text)}", style=style)
 
     def note(self, line: str) -> None:
         """Say something between the lines."""

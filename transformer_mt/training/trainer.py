@@ -160,11 +160,12 @@ class Trainer:
     def _log(self, tally: _Tally, epoch: int) -> None:
         seconds = time.monotonic() - tally.started
         self._pace.note(self.settings.log_every, seconds)
+        self._warn_of_long_warmup()
         if tally.tokens == 0:
             return
         event = {
             "step": self.progress.step,
-            "epoch": epoch,
+            "epoch": epoch + 1,
             "loss": tally.loss / tally.tokens,
             "nll": tally.nll / tally.tokens,
             "learning_rate": learning_rate(self.progress.step, self.settings, self.model.settings.width),
@@ -172,6 +173,18 @@ class Trainer:
             "seconds": round(self._seconds(), 3),
         }
         self.metrics.train(event, self._seconds_left())
+
+    def _warn_of_long_warmup(self) -> None:
+        """Say so when the time given ends before the learning rate is up: nothing will be learnt."""
+        limits, steps = self.settings, 3 * self.settings.log_every
+        if limits.max_minutes is None or self.progress.step != steps:
+            return
+        fitting = steps + int((60 * limits.max_minutes - self._seconds()) / self._pace.seconds)
+        if fitting < 2 * limits.warmup_steps:
+            self.metrics.note(
+                f"warning: about {fitting:,} steps fit into max_minutes {limits.max_minutes:g}, but the learning rate "
+                f"rises for {limits.warmup_steps:,}; set training.warmup_steps to {max(1, fitting // 8)}"
+            )
 
     def _validate(self, name: str | None = None) -> bool:
         """Validate the weights as they are; return whether they are the best so far."""
