@@ -182,6 +182,13 @@ class Config(Section):
     seed: int = 1
     run_dir: str = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _positions_suffice(self) -> Self:
+        if self.model.positions == "learned" and self.model.max_positions <= self.data.max_length:
+            longest = self.data.max_length
+            raise ValueError(f"model.max_positions {self.model.max_positions} must exceed data.max_length {longest}")
+        return self
+
     def to_yaml(self) -> str:
         """Write the configuration so that :func:`load_config` reads the same again."""
         tree = self.model_dump(mode="json", exclude_none=False)

@@ -72,7 +72,7 @@ def test_own_files_as_the_readme_says(newcomer: Path, mt: Mt) -> None:
         if words[0] == "translate":
             assert len(result.out.splitlines()) == (3 if "new.ja" in words else 1)
     assert seen == ["train", "eval", "translate", "translate"]
-    assert mt("train", "mine.yaml", "--resume", *QUICK, "--set", "training.max_steps=6").code == 0
+    assert mt("train", "runs/mine", "--resume", *QUICK, "--set", "training.max_steps=6").code == 0
 
 
 def test_multi30k_as_the_readme_says(newcomer: Path, mt: Mt) -> None:

@@ -29,6 +29,8 @@ class TableState:
 class TableModel:
     """A model that reads its distributions, (end, A, B) after each beginning, from a table."""
 
+    position_limit: int | None = None
+
     def __init__(self, table: dict[tuple[int, ...], tuple[float, float, float]]) -> None:
         self.table = table
 
@@ -108,6 +110,12 @@ def test_a_model_that_never_ends_is_stopped_at_twice_the_source_plus_ten() -> No
     assert by_greedy.ids == by_beam.ids == [A] * 14
     assert by_greedy.score == pytest.approx(math.log(0.75), abs=1e-5)
     assert by_beam.score == pytest.approx(math.log(0.75), abs=1e-5)
+
+
+def test_a_model_with_few_positions_is_stopped_at_the_last() -> None:
+    model = TableModel({(A,) * n: (0.0, 1.0, 0.0) for n in range(30)})
+    model.position_limit = 5
+    assert greedy(model, SOURCE)[0].ids == beam_search(model, SOURCE, 2)[0][0].ids == [A] * 5
 
 
 def test_patience_waits_for_more_hypotheses() -> None:

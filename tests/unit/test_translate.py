@@ -4,14 +4,18 @@ import itertools
 import math
 import random
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from tests.conftest import toy_pairs
 from transformer_mt import Translator
+from transformer_mt.config import Decoding, Model
+from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.errors import ArtefactError, ConfigError
 from transformer_mt.special import EOS
+from transformer_mt.translate import make_model
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +72,22 @@ def test_typed_special_tokens_are_text(translator: Translator) -> None:
 def test_ten_thousand_words_give_one_line_and_a_warning(
     translator: Translator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transformer_mt.decoding.beam.length_limits", lambda source: [5] * len(source))
+    monkeypatch.setattr("transformer_mt.decoding.beam.length_limits", lambda source, limit: [5] * len(source))
     assert len(translator.translate(["mako", "mako " * 10_000])) == 2
     assert capsys.readouterr().err.startswith("warning: line 2: ")
+
+
+def test_learned_positions_end_a_translation_and_cut_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A model with 20 positions, untrained: nothing it reads or writes is longer."""
+    settings = Model.model_validate(
+        {"size": "tiny", "layers": 1, "width": 22, "heads": 1, "positions": "learned", "max_positions": 20}
+    )
+    tokenizer = Mock(spec=Tokenizer, source_size=31, target_size=31, joint=True)
+    tokenizer.encode_source.return_value = [[7] * 50, [8] * 19]
+    tokenizer.decode_target.side_effect = lambda ids: " ".join(map(str, ids))
+    translator = Translator(make_model(settings, tokenizer).eval(), tokenizer, Decoding(), torch.device("cpu"))
+    assert all(1 <= len(text.split()) <= 20 for text in translator.translate(["a", "b"]))
+    assert "line 1: 50 pieces" in capsys.readouterr().err
 
 
 def test_nbest_is_ordered_and_different(translator: Translator) -> None:

@@ -16,7 +16,7 @@ def beam_search(
     N best that go on are the next beam. A sentence is done when N · patience hypotheses are finished, or at its
     longest length, where the first N are taken as they are. Finished sentences leave the batch.
     """
-    limits, device = length_limits(source), source.device
+    limits, device = length_limits(source, model.position_limit), source.device
     wanted = max(1, round(beam * patience))
     finished: list[list[Hypothesis]] = [[] for _ in limits]
     alive = list(range(len(limits)))

@@ -9,7 +9,7 @@ from transformer_mt.special import BOS, EOS
 
 def greedy(model: Decodable, source: Tensor, length_penalty: float = 1.0) -> list[Hypothesis]:
     """Translate source ids [B, S]; finished sentences leave the batch."""
-    limits = length_limits(source)
+    limits = length_limits(source, model.position_limit)
     state = model.start(model.encode(source), 1)
     written: list[list[int]] = [[] for _ in limits]
     total = torch.zeros(len(limits), dtype=torch.float64, device=source.device)  # Σ log p of each sentence

@@ -11,6 +11,10 @@ from transformer_mt.special import PAD
 class Decodable(Protocol):
     """The contract of decoding; the state has ``select(rows)``, see :class:`transformer_mt.model.state.State`."""
 
+    @property
+    def position_limit(self) -> int | None:
+        """The longest sequence that the model has positions for; None when there is no limit."""
+
     def encode(self, source: Tensor) -> Any:
         """Source ids [B, S] → memory."""
 
@@ -34,6 +38,7 @@ class Hypothesis:
     log_probability: float
 
 
-def length_limits(source: Tensor) -> list[int]:
-    """The most tokens, end token counted, of the translation of each row of source [B, S]: 2·S + 10."""
-    return [2 * int(n) + 10 for n in (source != PAD).sum(1)]
+def length_limits(source: Tensor, position_limit: int | None) -> list[int]:
+    """The most tokens, end token counted, of the translation of each row of source [B, S]: 2·S + 10, or the limit."""
+    limits = [2 * int(n) + 10 for n in (source != PAD).sum(1)]
+    return limits if position_limit is None else [min(limit, position_limit) for limit in limits]

@@ -41,8 +41,9 @@ class Learned(nn.Module):
         self.table = nn.Parameter(torch.randn(limit, width) * width**-0.5)
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
-        """x [B, T, D], whose first row stands at position ``start``."""
-        return x + self.table[start : start + x.shape[1]]
+        """x [B, T, D], whose first row stands at position ``start``; rows beyond the limit can only be padding."""
+        positions = torch.arange(start, start + x.shape[1], device=x.device)
+        return x + self.table[positions.clamp(max=len(self.table) - 1)]
 
 
 class Rotary(nn.Module):

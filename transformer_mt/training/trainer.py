@@ -286,13 +286,15 @@ class Trainer:
 
 
 class _Pace:
-    """Seconds a step, a mean that forgets slowly."""
+    """Seconds a step, a mean that forgets slowly, but at once what the first steps took to get going."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.seconds, self._notes = 0.0, 0
 
     def note(self, steps: int, seconds: float) -> None:
-        self.seconds = seconds / steps if self.seconds == 0 else 0.9 * self.seconds + 0.1 * seconds / steps
+        self._notes += 1
+        new = 1.0 if self._notes < 4 else 0.1
+        self.seconds += new * (seconds / steps - self.seconds)
 
 
 def make_optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
