@@ -339,9 +339,15 @@ def test_the_last_set_wins(file: Path) -> None:
     assert load(file, MINIMAL, "seed=2", "seed=3").seed == 3
 
 
-def test_set_to_nothing_unsets(file: Path) -> None:
-    config = load(file, MINIMAL + "training: {max_steps: 9}\n", "training.max_steps=", "training.max_epochs=1")
+def test_set_to_null_unsets(file: Path) -> None:
+    config = load(file, MINIMAL + "training: {max_steps: 9}\n", "training.max_steps=null", "training.max_epochs=1")
     assert (config.training.max_steps, config.training.max_epochs) == (None, 1)
+
+
+def test_set_without_a_value_is_refused(file: Path) -> None:
+    assert "the value is missing; for none, write training.max_steps=null" in refused(
+        file, MINIMAL, "training.max_steps="
+    )
 
 
 @pytest.mark.parametrize("assignment", ["", "=", "=3", "seed", "model.", ".seed=1", "model..layers=1"])
@@ -352,11 +358,11 @@ def test_set_without_key_and_value_is_refused(file: Path, assignment: str) -> No
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("model.head=4", "--set model.head: model.head: unknown key; did you mean 'heads'?"),
+        ("model.head=4", "--set model.head: unknown key; did you mean 'heads'?"),
         ("modle.heads=4", "--set modle.heads: modle: unknown key; did you mean 'model'?"),
-        ("seed=one", "--set seed: seed: expected an integer"),
+        ("seed=one", "--set seed: expected an integer"),
         ("seed.deeper=1", "--set seed.deeper: seed: expected an integer, got a mapping"),
-        ("training={max_step: 3}", "--set training: training.max_step: unknown key; did you mean 'max_steps'?"),
+        ("training={max_step: 3}", "--set training.max_step: unknown key; did you mean 'max_steps'?"),
         ("seed=[", "--set seed"),
         ("seed=!!python/name:os.system", "--set seed"),
         ("seed={a: 1, a: 2}", "--set seed"),
@@ -370,7 +376,7 @@ def test_mistakes_in_set_are_blamed_on_set(file: Path, assignment: str, message:
 
 def test_set_that_replaces_a_mapping_is_not_blamed_on_the_lines_it_replaced(file: Path) -> None:
     message = refused(file, MINIMAL + "model: {width: 64}\n", "model={width: wide}")
-    assert message.startswith("--set model: model.width: ")
+    assert message.startswith("--set model.width: ")
 
 
 # --- round trip, paths

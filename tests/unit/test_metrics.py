@@ -7,7 +7,7 @@ import pytest
 
 from transformer_mt.training.metrics import Metrics, Validation, duration, perplexity
 
-EVENT = {"step": 10, "epoch": 0, "loss": 2.0, "nll": 1.5, "learning_rate": 1e-3, "target_tokens_per_second": 1234.5}
+EVENT = {"step": 10, "epoch": 1, "loss": 2.0, "nll": 1.5, "learning_rate": 1e-3, "target_tokens_per_second": 1234.5}
 
 
 def validation(bleu: float) -> Validation:

@@ -28,7 +28,11 @@ PHENOMENA = {
     "relative clause": ("de", r", (der|die|das|den|dem|denen) ", 0.04),
     "relative dative": ("de", r", (dem|denen|der) \w+.*, ?", 0.002),
     "perfect with haben": ("de", r"\b([Hh]at|[Hh]aben|[Hh]abe|[Hh]ast)\b", 0.15),
-    "perfect with sein": ("de", r"\b([Ii]st|[Ss]ind|[Bb]in|[Bb]ist)\b.* \w*ge\w+en\b", 0.01),
+    "perfect with sein": (
+        "de",
+        r"(geflogen|eingeschlafen|aufgewacht|gelaufen|gekommen|gefahren|geblieben|aufgestanden|gegangen|gereist|gefolgt)\b",
+        0.01,
+    ),
     "modal": ("de", r"\b(kann|muss|will|darf|sollte|konnte|musste|wollte|möchte)", 0.04),
     "future": ("de", r"\b([Ww]ird|[Ww]erden|[Ww]erde|[Ww]irst)\b", 0.04),
     "separable verb, split": ("de", r" (an|aus|ein|ab|auf|vor|mit|zu|teil|statt)[.,?!]", 0.02),

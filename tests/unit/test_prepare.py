@@ -145,7 +145,7 @@ def test_progress_counts_the_pairs(corpus: Corpus) -> None:
 @pytest.mark.parametrize(
     ("train", "data", "words"),
     [
-        ([], GIVEN, "no training pair is left: none read"),
+        ([], GIVEN, "no training pair is left: the files are empty"),
         ([("", ""), (" ", "\t")], GIVEN, "no training pair is left: 2 empty"),
         ([("", "")] * 30, {}, "too few to hold out valid and test"),
         (distinct(9), {}, "9 different pairs are too few to hold out valid and test"),
