@@ -17,7 +17,7 @@ demo: setup
 	rm -rf runs/demo
 	$(BIN)/mt train configs/demo.yaml
 	printf '%s\n' 'The old teacher reads the letter.' 'I do not know whether the small dog sleeps in the garden.' \
-	  | $(BIN)/mt translate runs/demo
+	  | tee /dev/stderr | $(BIN)/mt translate runs/demo
 	$(BIN)/mt eval runs/demo
 
 test: setup

@@ -131,8 +131,8 @@ class Translator:
                 target = padded([gold[n] for n in batch]).to(self.device)
                 hidden = self.model(padded([ids[n] for n in batch]).to(self.device), target[:, :-1])
                 log_p = self.model.logits(hidden).float().log_softmax(-1)  # [B, T, V]
-            right = log_p.gather(2, target[:, 1:, None])[:, :, 0].double()
-            sums = (right * (target[:, 1:] != PAD)).sum(1)
+            right = log_p.gather(2, target[:, 1:, None])[:, :, 0] * (target[:, 1:] != PAD)
+            sums = right.cpu().double().sum(1)
             for number, value in zip(batch, sums.tolist(), strict=True):
                 scores[number] = value
         return scores

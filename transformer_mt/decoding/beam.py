@@ -32,13 +32,14 @@ def beam_search(
         tokens = torch.cat((tokens.gather(1, _like(parents, tokens)), candidates[:, :, None]), dim=2)  # [B, 2N, t]
         length = tokens.shape[2]
         keep = []
-        for row, sentence in enumerate(alive):
+        for row, (sentence, row_ids, row_scores) in enumerate(
+            zip(alive, candidates[:, :beam].tolist(), candidate_scores[:, :beam].tolist(), strict=True)
+        ):
             last = length == limits[sentence]
-            for rank in _ending(candidates[row, :beam].tolist(), candidate_scores[row, :beam].tolist(), last):
-                log_probability = float(candidate_scores[row, rank])
-                ids_ = tokens[row, rank].tolist()
-                ids_ = ids_[:-1] if ids_[-1] == EOS else ids_
-                finished[sentence].append(Hypothesis(ids_, log_probability / length**length_penalty, log_probability))
+            for rank, (token, log_p) in enumerate(zip(row_ids, row_scores, strict=True)):
+                if (token == EOS or last) and log_p != float("-inf"):
+                    ids_ = tokens[row, rank, : length - (token == EOS)].tolist()
+                    finished[sentence].append(Hypothesis(ids_, log_p / length**length_penalty, log_p))
             if not last and len(finished[sentence]) < wanted:
                 keep.append(row)
         if not keep:
@@ -69,9 +70,3 @@ def _candidates(logits: Tensor, scores: Tensor, beam: int, *, first: bool) -> tu
 def _like(index: Tensor, tokens: Tensor) -> Tensor:
     """Index [B, M] repeated over the length of tokens [B, N, t], for gather."""
     return index[:, :, None].expand(-1, -1, tokens.shape[2])
-
-
-def _ending(candidates: list[int], scores: list[float], last: bool) -> list[int]:
-    """Which of the first N candidates are finished; at the last step, all that are possible."""
-    possible = [rank for rank, score in enumerate(scores) if score > float("-inf")]
-    return possible if last else [rank for rank in possible if candidates[rank] == EOS]

@@ -12,21 +12,22 @@ def greedy(model: Decodable, source: Tensor, length_penalty: float = 1.0) -> lis
     limits = length_limits(source, model.position_limit)
     state = model.start(model.encode(source), 1)
     written: list[list[int]] = [[] for _ in limits]
-    total = torch.zeros(len(limits), dtype=torch.float64, device=source.device)  # Σ log p of each sentence
+    total = [0.0] * len(limits)  # Σ log p of each sentence
+    ended = [False] * len(limits)
     alive = list(range(len(limits)))  # the sentence of each row
     ids = torch.full((len(limits),), BOS, device=source.device)
-    ended = [False] * len(limits)
     length = 0
     while alive:
         logits, state = model.step(ids, state)
         length += 1
         logits = logits.float()
         if length == 1:
-            logits[:, EOS] = float("-inf")  # it counts in the sum of beam search's log p as impossible, too
+            logits[:, EOS] = float("-inf")
         best, ids = logits.max(-1)
-        total[torch.tensor(alive, device=source.device)] += (best - logits.logsumexp(-1)).double()
+        log_p = best - logits.logsumexp(-1)
         going = []
-        for row, (sentence, token) in enumerate(zip(alive, ids.tolist(), strict=True)):
+        for row, (sentence, token, value) in enumerate(zip(alive, ids.tolist(), log_p.tolist(), strict=True)):
+            total[sentence] += value
             if token == EOS:
                 ended[sentence] = True
             else:
@@ -39,6 +40,6 @@ def greedy(model: Decodable, source: Tensor, length_penalty: float = 1.0) -> lis
             if going:
                 state.select(rows)
     return [
-        Hypothesis(tokens, sum_ / max(1, len(tokens) + end) ** length_penalty, sum_)
-        for tokens, sum_, end in zip(written, total.tolist(), ended, strict=True)
+        Hypothesis(tokens, sum_ / (len(tokens) + end) ** length_penalty, sum_)
+        for tokens, sum_, end in zip(written, total, ended, strict=True)
     ]

@@ -14,7 +14,7 @@ from transformer_mt.model.state import Cache
 class Dropout(nn.Module):
     """Zeroes elements with probability p, to a 256th, and scales the others so that the mean stays.
 
-    One random byte decides an element: random numbers are a sixth of a training step on a CPU with PyTorch's own.
+    On a CPU one random byte decides an element: PyTorch's own random numbers are a sixth of a training step there.
     """
 
     def __init__(self, probability: float) -> None:
@@ -25,7 +25,9 @@ class Dropout(nn.Module):
         """X of any shape; the identity outside training."""
         if not self.training or self.threshold == 0:
             return x
-        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(1 << 63), None)
+        if x.device.type != "cpu":
+            return F.dropout(x, self.threshold / 256)
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(1 << 63), None)
         kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.threshold
         return x * (kept.to(x.dtype) * (256 / (256 - self.threshold)))
 
