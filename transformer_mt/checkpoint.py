@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.optim import Optimizer
 from transformer_mt import __version__
 from transformer_mt.errors import ArtefactError, ConfigError, SystemFault
 from transformer_mt.rundir import read_json, sha256, sync_directory, write_atomically
+from transformer_mt.terminal import warn
 
 MODEL, OPTIMIZER, TRAINING, MANIFEST = "model.safetensors", "optimizer.safetensors", "training.json", "manifest.json"
 
@@ -32,7 +34,8 @@ class Checkpoints:
 
     def names(self) -> list[str]:
         """Steps that are saved whole, oldest first."""
-        return sorted(path.parent.name for path in self.directory.glob(f"step-*/{MANIFEST}"))
+        names = [path.parent.name for path in self.directory.glob(f"step-*/{MANIFEST}")]
+        return sorted(names, key=lambda name: int(name.removeprefix("step-")))
 
     def save(
         self,
@@ -83,9 +86,6 @@ class Checkpoints:
         for name in self.names()[:-keep]:
             if name not in pointed:
                 shutil.rmtree(self.directory / name, ignore_errors=True)
-        for path in self.directory.glob("average-*"):
-            if path.name not in pointed:
-                shutil.rmtree(path, ignore_errors=True)
         for path in self.directory.glob(".*.tmp"):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -115,38 +115,65 @@ class Checkpoints:
             raise ConfigError(f"{self.directory}: no checkpoint '{name}'; there are: {known or 'none'}")
         return name
 
-    def manifest(self, name: str) -> dict[str, Any]:
-        """The manifest of a checkpoint, after its files were found to be what it says. Raises ArtefactError."""
-        folder = self.directory / name
-        manifest = read_json(folder / MANIFEST)
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-            raise ArtefactError(f"{folder / MANIFEST}: damaged")
-        for file, digest in manifest["files"].items():
-            path = folder / Path(file).name
+    def newest(self) -> str | None:
+        """The checkpoint to go on from: what ``last`` means or, with a warning, the newest intact one before it.
+
+        None when nothing is saved. Raises ArtefactError when nothing is intact.
+        """
+        if not (self.directory / "last").exists() and not self.names():
+            return None
+        meant = None
+        try:
+            meant = self._target("last")[0]
+            self._check(self.resolve("last"))
+            return meant
+        except ArtefactError as error:
+            fault = error
+        for name in reversed(self.names()):
             try:
-                intact = sha256(path) == digest
-            except OSError as error:
-                raise ArtefactError(f"{path}: {error.strerror}; choose another with --checkpoint") from error
-            if not intact:
-                raise ArtefactError(f"{path}: damaged (its checksum is wrong); choose another with --checkpoint")
+                if name != meant:
+                    self._check(name)
+                    warn(f"{fault}; going on from {name}")
+                    return name
+            except ArtefactError:
+                continue
+        raise fault
+
+    def _check(self, name: str) -> None:
+        for file in (MODEL, OPTIMIZER, TRAINING):
+            self._checked(name, file)
+
+    def manifest(self, name: str) -> dict[str, Any]:
+        """The manifest of a checkpoint. Raises ArtefactError."""
+        manifest = read_json(self.directory / name / MANIFEST)
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+            raise ArtefactError(f"{self.directory / name / MANIFEST}: damaged")
         return manifest
+
+    def _checked(self, name: str, file: str) -> Path:
+        """The path of a checkpoint's file, after its checksum was found to be the manifest's. Raises ArtefactError."""
+        path = self.directory / name / file
+        try:
+            intact = sha256(path) == self.manifest(name)["files"].get(file)
+        except OSError as error:
+            raise ArtefactError(f"{path}: {error.strerror}; choose another checkpoint") from error
+        if not intact:
+            raise ArtefactError(f"{path}: damaged (its checksum is wrong); choose another checkpoint")
+        return path
 
     def weights(self, name: str) -> dict[str, Tensor]:
         """The weights of a checkpoint, checked. Raises ArtefactError."""
-        self.manifest(name)
-        return _load(self.directory / name / MODEL)
+        return _load(self._checked(name, MODEL))
 
     def training(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The optimizer's tensors and the training state of a checkpoint. Raises ArtefactError."""
-        self.manifest(name)
-        folder = self.directory / name
-        return _load(folder / OPTIMIZER), read_json(folder / TRAINING)
+        """The optimizer's tensors and the training state of a checkpoint, checked. Raises ArtefactError."""
+        return _load(self._checked(name, OPTIMIZER)), read_json(self._checked(name, TRAINING))
 
-    def average(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """The mean of the weights of several checkpoints."""
+    def average(self, names: Iterable[str], *others: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The mean of the weights of several checkpoints, and of others that are not saved yet."""
         mean: dict[str, Tensor] = {}
-        for count, name in enumerate(names, start=1):
-            for key, value in self.weights(name).items():
+        for count, weights in enumerate(chain(map(self.weights, names), others), start=1):
+            for key, value in _contiguous(weights).items():
                 # A running mean in float64: the result does not depend on rounding along the way.
                 mean[key] = value.double() if count == 1 else mean[key] + (value.double() - mean[key]) / count
         return {key: value.float() for key, value in mean.items()}

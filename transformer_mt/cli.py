@@ -211,6 +211,9 @@ def run(arguments: list[str]) -> int:
         fault: SystemFault = system_fault(error)
         return _fail(error, str(fault), fault.code, debug=debug)
     except Exception as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
+            advice = "out of memory; lower training.device_tokens or decoding.batch_size"
+            return _fail(error, advice, SystemFault.code, debug=debug)
         return _fail(
             error, f"bug: {type(error).__name__}: {error} (run again with --debug and report it)", 1, debug=debug
         )

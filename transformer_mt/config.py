@@ -40,7 +40,7 @@ class Source(Section):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        files = self.source is not None and self.target is not None
+        files = self.source is not None and bool(self.target)
         hub_only = self.name is not None or self.split is not None or self.revision is not None
         if self.hub is None and (not files or hub_only):
             raise ValueError("expected {source: FILE, target: FILE} or {hub: OWNER/NAME, split: SPLIT}")
@@ -179,7 +179,7 @@ class Config(Section):
     training: Training = Training()
     decoding: Decoding = Decoding()
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    seed: int = 1
+    seed: int = Field(default=1, ge=0, lt=2**32)
     run_dir: str = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from transformer_mt.errors import DataError
 from transformer_mt.special import BOS, EOS, PAD
 from transformer_mt.terminal import warn
 from transformer_mt.training.loss import smoothed_cross_entropy
-from transformer_mt.translate import Translator, padded
+from transformer_mt.translate import LONGEST_SOURCE, Translator, by_length, padded
 
 _NEEDS = {"ja": "MeCab", "ko": "mecab_ko"}  # the module that sacreBLEU's tokenizer for a language imports
 
@@ -52,24 +52,20 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 @torch.inference_mode()
 def mean_nll(translator: Translator, sources: Sequence[str], targets: Sequence[str], device_tokens: int) -> float:
     """The negative log-likelihood of the references, a mean per target token in nats; empty pairs are left out."""
+    tokenizer, model = translator.tokenizer, translator.model
+    longest = model.position_limit or LONGEST_SOURCE
     pairs = [
         ([*source, EOS], [BOS, *target, EOS])
-        for source, target in zip(
-            translator.tokenizer.encode_source(sources), translator.tokenizer.encode_target(targets), strict=True
-        )
-        if source and target and len(source) < (translator.model.position_limit or 1024) and len(target) < 1024
+        for source, target in zip(tokenizer.encode_source(sources), tokenizer.encode_target(targets), strict=True)
+        if source and target and max(len(source), len(target)) < longest
     ]
-    pairs.sort(key=lambda pair: len(pair[1]))
-    model, total, tokens, start = translator.model, 0.0, 0, 0
-    while start < len(pairs):
-        size = max(1, device_tokens // max(map(len, pairs[min(start + 64, len(pairs) - 1)])))
-        batch = pairs[start : start + size]
-        source, target = (padded(side).to(translator.device) for side in zip(*batch, strict=True))
+    total, tokens = 0.0, 0
+    for batch in by_length([max(map(len, pair)) for pair in pairs], len(pairs), device_tokens):
+        source, target = (padded(side).to(translator.device) for side in zip(*(pairs[n] for n in batch), strict=True))
         gold = target[:, 1:]
         hidden = model(source, target[:, :-1])[gold != PAD]  # [M, D]
         total += float(smoothed_cross_entropy(hidden, model.projection, gold[gold != PAD], 0.0).nll)
         tokens += len(hidden)
-        start += size
     if not tokens:
         raise DataError("the validation set has no pair with text on both sides")
     return total / tokens

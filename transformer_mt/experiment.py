@@ -19,9 +19,9 @@ from transformer_mt.data.batching import Batches
 from transformer_mt.data.store import Store
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.device import choose_device
-from transformer_mt.errors import ArtefactError, DataError, Interrupted, MtError, system_fault
+from transformer_mt.errors import ArtefactError, ConfigError, DataError, Interrupted, MtError, system_fault
 from transformer_mt.evaluate import bleu_metric, corpus_scores, mean_nll
-from transformer_mt.rundir import RunDirectory, write_atomically
+from transformer_mt.rundir import RunDirectory, sha256, write_atomically
 from transformer_mt.terminal import bar, say
 from transformer_mt.training.metrics import Metrics, Validation, duration
 from transformer_mt.training.trainer import Trainer, derive_seed
@@ -49,12 +49,9 @@ def _prepare(config: Config, paths: RunDirectory) -> None:
     """Make tokenizer and store, or find them made. Raises ArtefactError when a started run would change under us."""
     manifest = prepare.read_manifest(paths.data)
     started = paths.holds_run()
-    try:
-        prints = prepare.fingerprint(config, None if manifest is None else manifest["fingerprint"])
-    except MtError:
-        if not (started and manifest):
-            raise
-        prints = manifest["fingerprint"]  # the originals are gone; the store suffices to go on
+    known = None if manifest is None else manifest["fingerprint"]
+    # A started run goes on without its original files: the store suffices.
+    prints = prepare.fingerprint(config, known, may_miss=started)
     if manifest is not None and Tokenizer.files(paths.tokenizer):
         changed = prepare.difference(manifest["fingerprint"], prints)
         tokenizer = tokenizer_hash(paths.tokenizer)
@@ -108,17 +105,21 @@ def train(config: Config, *, resume: bool, started: float) -> None:
     paths = RunDirectory(Path(config.run_dir))
     paths.claim(resume=resume)
     with paths.lock():
+        if resume:
+            _refuse_changes(config, paths)
+        _prepare(config, paths)
         ending = _Ending()
         try:
-            if resume:
-                _refuse_changes(config, paths)
-            _prepare(config, paths)
-            _train(config, paths, ending, started)
-        except MtError as error:
-            ending.code = error.code
-            if not isinstance(error, Interrupted):  # then it is the name of the signal
-                ending.reason = str(error)
+            _train(config, paths, ending, started, resume=resume)
+        except KeyboardInterrupt:  # asked twice, or outside the loop
+            ending.code, ending.reason = 130, "SIGINT"
             raise
+        except (MtError, OSError) as error:
+            fault = system_fault(error) if isinstance(error, OSError) else error
+            ending.code = fault.code
+            if not isinstance(error, Interrupted):  # then it is the name of the signal
+                ending.reason = str(fault)
+            raise fault from error
         finally:
             if paths.holds_run():
                 write_atomically(paths.exit, json.dumps(vars(ending)) + "\n")
@@ -127,7 +128,6 @@ def train(config: Config, *, resume: bool, started: float) -> None:
 def _refuse_changes(config: Config, paths: RunDirectory) -> None:
     """Compare with the configuration of the run so far. Raises ArtefactError naming the differences."""
     if not paths.holds_run():
-        say("nothing is saved yet; training starts from the beginning")
         return
     before, now = load_config(paths.root).model_dump(), config.model_dump()
     changed = []
@@ -148,47 +148,55 @@ def _refuse_changes(config: Config, paths: RunDirectory) -> None:
         )
 
 
-def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float) -> None:
+def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float, *, resume: bool) -> None:
     tokenizer = Tokenizer.load(paths.tokenizer)
     torch.manual_seed(derive_seed(config.seed, "weights"))
     device = choose_device(config.device)
     model = make_model(config.model, tokenizer)
     checkpoints = Checkpoints(paths.checkpoints)
-    name = checkpoints.resolve("last") if (paths.checkpoints / "last").exists() else None
+    name = checkpoints.newest()
+    step = 0
     if name is not None:
+        step = int(checkpoints.manifest(name)["step"])
         load_weights(model, checkpoints.weights(name), name)
     model.to(device)
     translator = Translator(model, tokenizer, config.decoding.model_copy(update={"beam_size": 1}), device)
-    step = 0 if name is None else int(checkpoints.manifest(name)["step"])
+    store, validate = Store(paths.data), _validation(config, paths, translator)
     metrics = Metrics(paths.metrics, step)
     trainer = Trainer(
         model,
-        Batches(Store(paths.data), config.training.batch_tokens, config.training.device_tokens, config.seed),
+        Batches(store, config.training.batch_tokens, config.training.device_tokens, config.seed),
         config.training,
         checkpoints,
         metrics,
-        _validation(config, paths, translator),
+        validate,
         seed=config.seed,
-        about={"tokenizer": tokenizer_hash(paths.tokenizer), "model": config.model.model_dump()},
+        about={
+            "tokenizer": tokenizer_hash(paths.tokenizer),
+            "model": config.model.model_dump(),
+            "config": sha256(paths.config),
+        },
         started=started,
     )
     try:
         if name is not None:
             trainer.resume(name)
-            if trainer.progress.finished and trainer.done():
+            if trainer.done() and trainer.progress.finished:
+                ending.code, ending.reason, ending.step = 0, trainer.progress.finished["reason"], trainer.progress.step
                 say(
-                    f"the run is finished already ({trainer.progress.finished}, step {trainer.progress.step:,}); "
+                    f"the run is finished already ({ending.reason}, step {ending.step:,}); "
                     "to go on, raise its limit, such as --set training.max_steps=…"
                 )
-                ending.code, ending.reason, ending.step = 0, trainer.progress.finished, trainer.progress.step
                 return
             say(f"resuming after step {trainer.progress.step:,}")
+        elif resume:
+            say("nothing is saved yet; training starts from the beginning")
         parameters = sum(p.numel() for p in model.parameters())
         say(f"training {parameters / 1e6:.2f}M parameters on {device}, {str(trainer.precision).removeprefix('torch.')}")
         with _stop_on_signals(trainer) as caught:
             reason = trainer.run()
         ending.step = trainer.progress.step
-        if caught:
+        if caught and reason == "interrupted":
             ending.reason = signal.Signals(caught[0]).name
             raise Interrupted(
                 f"stopped by {ending.reason} after step {ending.step:,}, saved; go on: mt train {paths.root} --resume",
@@ -196,7 +204,7 @@ def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float)
             )
         ending.code, ending.reason = 0, reason
         metrics.note(f"finished: {reason}; step {ending.step:,}, {duration(trainer.progress.seconds)}; "
-                     f"best is {checkpoints.resolve('best')} in {paths.root}")  # fmt: skip
+                     f"in {paths.root}")  # fmt: skip
     finally:
         ending.step = trainer.progress.step
         metrics.close()
@@ -248,6 +256,9 @@ def _translate(translator: Translator, sources: list[str], what: str) -> list[st
 def evaluate(config: Config, checkpoint: str, split: str) -> dict[str, Any]:
     """Translate a split of a run and score it; the translations go to ``eval/SPLIT.hyp``."""
     paths = RunDirectory(Path(config.run_dir))
+    if paths.config.exists() and getattr(load_config(paths.root).data, split) != getattr(config.data, split):
+        raise ConfigError(f"data.{split}: differs from the run's own, which is what would be scored; score other files "
+                          "by mt translate and sacrebleu")  # fmt: skip
     translator = Translator.from_config(config, checkpoint)
     sources, references = prepare.evaluation_set(paths.data, split)
     hypotheses = _translate(translator, sources, "translating")
@@ -261,9 +272,14 @@ def average(config: Config) -> str:
     paths = RunDirectory(Path(config.run_dir))
     checkpoints = Checkpoints(paths.checkpoints)
     newest = checkpoints.resolve("last")
-    names = checkpoints.names()[-config.training.keep_last :]
-    manifest = checkpoints.manifest(newest)
-    name = f"average-{manifest['step']:06}"
-    about = {key: manifest[key] for key in ("step", "tokenizer", "model")}
-    checkpoints.save(name, checkpoints.average(names), {**about, "average_of": names})
+    with paths.lock():
+        names = checkpoints.names()[-config.training.keep_last :]
+        manifest = checkpoints.manifest(newest)
+        name = f"average-{manifest['step']:06}"
+        if (paths.checkpoints / name).exists():
+            made_of = checkpoints.manifest(name).get("average_of", [])
+            if made_of != names:
+                raise ConfigError(f"{paths.checkpoints / name}: is there already, the average of {', '.join(made_of)}")
+        about = {key: manifest[key] for key in ("step", "tokenizer", "model", "config")}
+        checkpoints.save(name, checkpoints.average(names), {**about, "average_of": names})
     return name

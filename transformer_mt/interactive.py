@@ -68,6 +68,8 @@ def _arriving(file: BinaryIO) -> Iterator[list[str]]:
                 arrived.put(decode_line(raw, f"standard input:{number}", first=number == 1))
         except MtError as error:
             arrived.put(error)
+        except OSError as error:
+            arrived.put(system_fault(error))
         arrived.put(None)
 
     threading.Thread(target=read, daemon=True).start()

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import (
@@ -18,6 +18,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+_STYLES = {"bold": 1, "dim": 2, "yellow": 33}
+
 
 def is_terminal() -> bool:
     """Whether a person looks at stderr."""
@@ -25,9 +27,11 @@ def is_terminal() -> bool:
 
 
 def say(line: str, style: str = "") -> None:
-    """Print a line to stderr, coloured on a terminal only, never wrapped or cut."""
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-    console.print(line, style=style if is_terminal() else "")
+    """Print a line to stderr, in a style on a terminal only; work goes on when nobody listens any more."""
+    if style and is_terminal():
+        line = f"\x1b[{_STYLES[style]}m{line}\x1b[0m"
+    with suppress(BrokenPipeError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def warn(line: str) -> None:

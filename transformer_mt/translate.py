@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from transformer_mt.terminal import warn
 
 LONGEST_SOURCE = 1024  # pieces; training sees 256 at most, and attention grows with the square
 _BATCH_POSITIONS = 8192  # padded source positions of a batch, whatever its number of lines
+_SCORE_POSITIONS = 2048  # padded positions whose distributions over the vocabulary are held at once
 _READ_AHEAD = 32  # batches that are sorted by length together
 
 
@@ -53,6 +55,7 @@ class Translator:
         tokenizer = Tokenizer.load(paths.tokenizer)
         if manifest.get("tokenizer") != tokenizer_hash(paths.tokenizer):
             raise ArtefactError(f"{paths.tokenizer}: not the tokenizer that {name} was trained with")
+        _refuse_other_model(settings.model, manifest.get("model"), name)
         device = choose_device(settings.device)
         model = make_model(settings.model, tokenizer)
         load_weights(model, checkpoints.weights(name), str(paths.checkpoints / name))
@@ -80,7 +83,7 @@ class Translator:
     ) -> list[list[tuple[str, float]]]:
         ids = self.encode(lines, first)
         results: list[list[tuple[str, float]]] = [[("", 0.0)] for _ in lines]
-        for batch in self._batches(ids):
+        for batch in by_length([len(line) for line in ids], self.decoding.batch_size, _BATCH_POSITIONS):
             for number, hypotheses in zip(batch, self.search([ids[n] for n in batch]), strict=True):
                 results[number] = [(self.tokenizer.decode_target(h.ids), h.score) for h in hypotheses[:best]]
             if progress is not None:
@@ -89,7 +92,7 @@ class Translator:
 
     def encode(self, lines: Sequence[str], first: int = 0) -> list[list[int]]:
         """Source ids with their end token; an empty list for a line without text. Very long lines are cut."""
-        limit = min(LONGEST_SOURCE, self.model.position_limit or LONGEST_SOURCE)
+        limit = self._longest()
         encoded = self.tokenizer.encode_source(lines)
         for number, (line, ids) in enumerate(zip(lines, encoded, strict=True)):
             if not line.strip():
@@ -100,15 +103,6 @@ class Translator:
             if ids:
                 ids.append(EOS)
         return encoded
-
-    def _batches(self, ids: list[list[int]]) -> Iterator[list[int]]:
-        """Line numbers by length, longest first, in batches; lines without text are in none."""
-        order = sorted((n for n, line in enumerate(ids) if line), key=lambda n: -len(ids[n]))
-        start = 0
-        while start < len(order):
-            size = min(self.decoding.batch_size, max(1, _BATCH_POSITIONS // len(ids[order[start]])))
-            yield order[start : start + size]
-            start += size
 
     @torch.inference_mode()
     def search(self, ids: list[list[int]]) -> list[list[Hypothesis]]:
@@ -122,20 +116,55 @@ class Translator:
 
     @torch.inference_mode()
     def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[float]:
-        """Σ log p of each given translation, the end token counted; of an empty source, minus infinity."""
+        """Σ log p of each given translation, the end token counted.
+
+        Minus infinity for an empty source; NaN, with a warning, for a translation too long to be scored.
+        """
         ids = self.encode(sources)
         gold = [[BOS, *line, EOS] for line in self.tokenizer.encode_target(targets)]
         scores = [float("-inf")] * len(ids)
-        for batch in self._batches(ids):
+        limit = self._longest() + 1
+        for number, line in enumerate(gold):
+            if len(line) > limit:
+                warn(f"line {number + 1}: a translation of {len(line) - 2} pieces is too long to be scored")
+                scores[number] = float("nan")
+                ids[number] = []
+        lengths = [max(len(source), len(target)) if source else 0 for source, target in zip(ids, gold, strict=True)]
+        for batch in by_length(lengths, self.decoding.batch_size, _SCORE_POSITIONS):
             with autocast(self.device, self._precision):
                 target = padded([gold[n] for n in batch]).to(self.device)
                 hidden = self.model(padded([ids[n] for n in batch]).to(self.device), target[:, :-1])
                 log_p = self.model.logits(hidden).float().log_softmax(-1)  # [B, T, V]
             right = log_p.gather(2, target[:, 1:, None])[:, :, 0] * (target[:, 1:] != PAD)
-            sums = right.cpu().double().sum(1)
-            for number, value in zip(batch, sums.tolist(), strict=True):
+            for number, value in zip(batch, right.cpu().double().sum(1).tolist(), strict=True):
                 scores[number] = value
         return scores
+
+    def _longest(self) -> int:
+        """The most pieces of a side, end token counted, that the model is asked to read."""
+        return min(LONGEST_SOURCE, self.model.position_limit or LONGEST_SOURCE)
+
+
+def by_length(lengths: Sequence[int], size: int, positions: int) -> Iterator[list[int]]:
+    """Indices by length, longest first, in batches of at most ``size`` and of ``positions`` when padded.
+
+    What has length 0 is in none; what is longer than ``positions`` is alone.
+    """
+    order = sorted((n for n, length in enumerate(lengths) if length), key=lambda n: -lengths[n])
+    start = 0
+    while start < len(order):
+        count = min(size, max(1, positions // lengths[order[start]]))
+        yield order[start : start + count]
+        start += count
+
+
+def _refuse_other_model(settings: config.Model, trained: Any, name: str) -> None:
+    """Weights alone do not tell the number of heads. Raises ArtefactError when the model is another one."""
+    now = settings.model_dump()
+    before = trained if isinstance(trained, dict) else {}
+    changed = [f"model.{key} is {now[key]} but was {before.get(key)}" for key in now if now[key] != before.get(key)]
+    if changed:
+        raise ArtefactError(f"{name}: does not fit the configured model: {', '.join(changed)}")
 
 
 def make_model(settings: config.Model, tokenizer: Tokenizer) -> Transformer:

@@ -186,3 +186,56 @@ def test_training_learns_to_copy_in_either_precision(store: Store, tmp_path: Pat
         assert losses[0] > 3.5
         assert losses[-1] < 0.8 * losses[0], precision
         assert asdict(run.trainer.progress)["step"] == 60
+
+
+def test_ties_are_no_progress(store: Store, tmp_path: Path) -> None:
+    """A model stuck at BLEU 0 is stopped by patience, and its newest checkpoint is the best."""
+    run = Run(store, tmp_path / "run", max_steps=100, patience=2)
+    run.trainer.validate = lambda: Validation(1.0, 0.0, "none", [])
+    assert run.trainer.run().startswith("patience")
+    assert run.trainer.progress.step == 12
+    assert run.checkpoints.resolve("best") == "step-000012"
+
+
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("options", [{"max_steps": 8}, {"max_steps": 100, "patience": 1}], ids=str)
+def test_a_finished_run_is_finished_until_its_limits_change(
+    store: Store, tmp_path: Path, options: dict[str, Any], average: bool
+) -> None:
+    first = Run(store, tmp_path / "run", average=average, **options)
+    first.trainer.validate = lambda: Validation(1.0, 1.0, "none", [])
+    first.trainer.run()
+    for changed, done in (({}, True), ({"max_steps": 200}, False)):
+        again = Run(store, tmp_path / "run", average=average, **{**options, **changed})
+        again.trainer.resume(again.checkpoints.resolve("last"))
+        assert again.trainer.done() is done
+
+
+def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_taken(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(store, tmp_path / "run", max_steps=12)
+    assert run.checkpoints.newest() is None
+    run.trainer.run()
+    folder = tmp_path / "run" / "checkpoints"
+    assert run.checkpoints.newest() == "step-000012"
+    optimizer = folder / "step-000012" / "optimizer.safetensors"
+    optimizer.write_bytes(optimizer.read_bytes()[:-1] + b"x")
+    assert run.checkpoints.newest() == "step-000008"
+    assert "step-000012" in capsys.readouterr().err
+    (folder / "last").write_text("nonsense")
+    assert run.checkpoints.newest() == "step-000008"
+
+
+def test_steps_are_ordered_as_numbers(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for step in (999_999, 1_000_000):
+        checkpoints.save(f"step-{step:06}", {"w": torch.ones(1)}, {})
+    assert checkpoints.names() == ["step-999999", "step-1000000"]
+
+
+def test_a_warmup_that_does_not_fit_is_told(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Run(store, tmp_path / "long", max_steps=40, warmup_steps=1000).trainer.run()
+    assert "warning: about 40 steps fit into this run, but the learning rate rises for 1,000" in capsys.readouterr().err
+    Run(store, tmp_path / "short", max_steps=40, warmup_steps=10).trainer.run()
+    assert "warning" not in capsys.readouterr().err

@@ -35,3 +35,13 @@ def test_rotary_products_depend_on_distance_only() -> None:
     products = [(rotary(q, start + 5) * rotary(k, start)).sum() for start in (0, 11, 1000)]
     torch.testing.assert_close(products[0], products[1], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(products[0], products[2], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("width", [10])
+def test_a_table_that_decoding_made_longer_serves_training(width: int) -> None:
+    """A tensor born in inference mode could not be saved for the gradient."""
+    rotary, x = Rotary(width), torch.ones(1, 1, 600, width, requires_grad=True)
+    with torch.inference_mode():
+        rotary(x.detach())
+    rotary(x).sum().backward()
+    assert x.grad is not None

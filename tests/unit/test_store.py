@@ -189,7 +189,7 @@ def test_missing_and_truncated_arrays_are_refused(intact: Path, tmp_path: Path, 
     with pytest.raises(ArtefactError) as caught:
         read(Store(folder))
     assert str(folder) in str(caught.value)
-    assert "mt tokenize" in str(caught.value)
+    assert "new run_dir" in str(caught.value)
 
 
 def test_an_empty_or_missing_folder_is_no_store(tmp_path: Path) -> None:

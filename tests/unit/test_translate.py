@@ -15,7 +15,7 @@ from transformer_mt.config import Decoding, Model
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.errors import ArtefactError, ConfigError
 from transformer_mt.special import EOS
-from transformer_mt.translate import make_model
+from transformer_mt.translate import by_length, make_model
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +116,22 @@ def test_scores_of_given_translations_are_those_of_search(tiny_run: Path) -> Non
     assert translator.score([""], ["x"]) == [-math.inf]
 
 
+def test_a_translation_too_long_to_score_is_not_a_number(
+    translator: Translator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, long = translator.score([LINES[0], LINES[0]], ["zar", "zar " * 2000])
+    assert math.isfinite(good) and math.isnan(long)
+    assert "warning: line 2" in capsys.readouterr().err
+
+
+def test_batches_by_length_keep_their_bounds_and_lose_nothing() -> None:
+    lengths = [3, 0, 50, 7, 7, 1, 0, 200, 9]
+    batches = list(by_length(lengths, size=3, positions=60))
+    assert sorted(n for batch in batches for n in batch) == [0, 2, 3, 4, 5, 7, 8]
+    assert all(len(b) <= 3 and (len(b) == 1 or len(b) * max(lengths[n] for n in b) <= 60) for b in batches)
+    assert batches[0] == [7]
+
+
 def test_progress_counts_every_line_with_text(translator: Translator) -> None:
     counted: list[int] = []
     list(translator.stream([*LINES, ""], progress=counted.append))
@@ -129,3 +145,5 @@ def test_what_cannot_be_loaded(tiny_run: Path, tmp_path: Path) -> None:
         Translator.load(tiny_run, "step-9")
     with pytest.raises(ArtefactError, match="does not fit the configured model"):
         Translator.load(tiny_run, overrides=["model.feed_forward=65"])
+    with pytest.raises(ArtefactError, match=r"model\.heads is 4 but was 2"):
+        Translator.load(tiny_run, overrides=["model.heads=4"])

@@ -25,18 +25,21 @@ HELD_OUT = 2_000  # pairs at most, of each of validation and test
 _CHUNK = 8_192  # pairs encoded at once
 
 
-def fingerprint(config: Config, known: dict[str, Any] | None = None) -> dict[str, Any]:
+def fingerprint(config: Config, known: dict[str, Any] | None = None, *, may_miss: bool = False) -> dict[str, Any]:
     """What the token store depends on: the settings, and size, time and SHA-256 of every text file.
 
-    A file whose size and time are those of ``known`` is not read again. Raises DataError when one is missing.
+    A file whose size and time are those of ``known`` is not read again; with ``may_miss`` one that is gone is taken to
+    be as it was. Raises DataError when one is missing.
     """
     files: dict[str, Any] = {}
     before = {} if known is None else known["files"]
     for split in ("train", "valid", "test"):
         source: Source | None = getattr(config.data, split)
         for number, path in enumerate([] if source is None else _files(source)):
+            key = f"{split}.{number}"
             try:
-                files[f"{split}.{number}"] = _file_print(path, before.get(f"{split}.{number}"))
+                gone = may_miss and key in before and not path.exists()
+                files[key] = before[key] if gone else _file_print(path, before.get(key))
             except DataError as error:
                 raise DataError(f"data.{split}: {error}") from error
     settings = {
@@ -93,7 +96,7 @@ def read_manifest(data: Path) -> dict[str, Any] | None:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         manifest["fingerprint"]["files"], manifest["fingerprint"]["settings"], manifest["pairs"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtefactError(f"{path}: damaged; delete the folder and run `mt tokenize` again") from error
+        raise ArtefactError(f"{path}: damaged; train in a new run_dir") from error
     return manifest  # type: ignore[no-any-return]
 
 
@@ -230,14 +233,17 @@ def evaluation_set(data: Path, split: str) -> tuple[list[str], list[list[str]]]:
     if not targets:
         raise ArtefactError(f"{data}: no {split} text here; run `mt tokenize` again")
     try:
-        return list(read_lines(data / f"{split}.source.txt")), [list(read_lines(path)) for path in targets]
+        sources, references = list(read_lines(data / f"{split}.source.txt")), [list(read_lines(p)) for p in targets]
     except DataError as error:
         raise ArtefactError(str(error)) from error
+    if any(len(lines) != len(sources) for lines in references):
+        raise ArtefactError(f"{data}: the {split} text is damaged; its sides have different numbers of lines")
+    return sources, references
 
 
 def _stage(config: Config, held_out: _HeldOut, staged: dict[str, Path], dropped: Counter[str]) -> int:
     """Copy training pairs to plain files, less those that are held out, empty or far too long; return their number."""
-    # A line of more characters than this has more than max_length pieces, whatever the tokenizer.
+    # A line of more characters has more than max_length pieces (but for runs of spaces, which tokenizers collapse).
     limit, count = config.data.max_length * LONGEST_PIECE, 0
     with (
         staged["source"].open("w", encoding="utf-8", newline="\n") as source_file,

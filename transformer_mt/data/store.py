@@ -132,7 +132,7 @@ class Store:
         self._verified: set[int] = set()
         pairs = {len(side.offsets) - 1 for side in (self.source, self.target)}
         if len(pairs) != 1 or len(self._checksums) != -(-min(pairs) // BLOCK) or min(pairs) < 1:
-            raise ArtefactError(f"{directory}: the token store is damaged; delete it and run `mt tokenize` again")
+            raise ArtefactError(f"{directory}: the token store is damaged; train in a new run_dir")
 
     def __len__(self) -> int:
         return len(self.source.offsets) - 1
@@ -153,8 +153,8 @@ class Store:
                 checksum = zlib.crc32(side.ids[starts[0] : starts[-1]].tobytes(), checksum)
             if checksum != self._checksums[number]:
                 raise ArtefactError(
-                    f"{self.directory}: pairs {first + 1} to {end} of the token store are damaged; delete the folder "
-                    "and run `mt tokenize` again"
+                    f"{self.directory}: pairs {first + 1} to {end} of the token store are damaged; train in a "
+                    "new run_dir"
                 )
             self._verified.add(number)
         return np.arange(first, end)
@@ -165,7 +165,7 @@ def _map(path: Path) -> Array:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # of a damaged header NumPy makes half a dozen kinds
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "damaged"
-        raise ArtefactError(f"{path}: {reason}; delete the folder and run `mt tokenize` again") from error
+        raise ArtefactError(f"{path}: {reason}; train in a new run_dir") from error
     if array.ndim != 1 or array.dtype not in _KINDS:
-        raise ArtefactError(f"{path}: damaged; delete the folder and run `mt tokenize` again")
+        raise ArtefactError(f"{path}: damaged; train in a new run_dir")
     return array  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ from transformer_mt import config
 from transformer_mt.errors import ArtefactError, ConfigError, DataError
 from transformer_mt.special import BOS, EOS, PAD, UNK
 
-LONGEST_PIECE = 16  # characters; SentencePiece's own default, on which `corpus` relies to drop long lines early
+LONGEST_PIECE = 16  # characters; SentencePiece's own default, on which `prepare` relies to drop long lines early
 _THREADS = 4  # a constant: the pieces of a unigram model depend on the number of threads
 _SAMPLE = 2_000_000  # lines that are enough to learn from
 
@@ -164,7 +164,7 @@ def _learn_one(lines: Callable[[], Iterator[str]], size: int, settings: config.T
             unk_id=UNK,
             bos_id=BOS,
             eos_id=EOS,
-            max_sentence_length=1 << 20,  # bytes; `corpus` has dropped what is too long, and counted it
+            max_sentence_length=1 << 20,  # bytes; `prepare` has dropped what is too long, and counted it
             max_sentencepiece_length=LONGEST_PIECE,
             input_sentence_size=_SAMPLE,
             shuffle_input_sentence=True,

@@ -29,7 +29,8 @@ class Sinusoidal(nn.Module):
         """x [B, T, D], whose first row stands at position ``start``."""
         end = start + x.shape[1]
         if end > len(self.table):
-            self.table = sinusoids(2 * end, x.shape[2]).to(self.table)
+            with torch.inference_mode(False):
+                self.table = sinusoids(2 * end, x.shape[2]).to(self.table)
         return x + self.table[start:end]
 
 
@@ -68,7 +69,8 @@ class Rotary(nn.Module):
         """x [B, H, T, K], whose first row stands at position ``start``; the same shape."""
         end = start + x.shape[-2]
         if end > self.table.shape[1]:
-            self.table = self._angles(2 * end).to(self.table)
+            with torch.inference_mode(False):  # training saves it for the gradient, also when decoding has made it
+                self.table = self._angles(2 * end).to(self.table)
         cos, sin = self.table[:, start:end].to(x.dtype)
         first, second = x.chunk(2, dim=-1)
         return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)

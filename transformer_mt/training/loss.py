@@ -23,7 +23,8 @@ def smoothed_cross_entropy(hidden: Tensor, projection: Tensor, target: Tensor, s
     Smoothing (Szegedy et al. 2016) puts ε/(V-1) on each wrong token and 1-ε on the right one: with z = hidden Wᵀ, the
     loss of a row is -Σ q_j log softmax(z)_j, and its gradient in z is softmax(z) - q.
     """
-    smoothed, nll = _FusedLoss.apply(hidden, projection, target, smoothing)  # type: ignore[no-untyped-call]
+    learning = torch.is_grad_enabled()
+    smoothed, nll = _FusedLoss.apply(hidden, projection, target, smoothing, learning)  # type: ignore[no-untyped-call]
     return Loss(smoothed, nll)
 
 
@@ -32,11 +33,10 @@ class _FusedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, projection: Tensor, target: Tensor, smoothing: float
+        ctx: Any, hidden: Tensor, projection: Tensor, target: Tensor, smoothing: float, learning: bool
     ) -> tuple[Tensor, Tensor]:
         vocabulary = len(projection)
         wrong, right = smoothing / (vocabulary - 1), 1 - smoothing
-        needs_gradient = any(ctx.needs_input_grad)
         weight = projection.to(hidden.dtype)
         hidden_gradient = torch.empty_like(hidden)
         weight_gradient = torch.zeros_like(projection)
@@ -50,7 +50,7 @@ class _FusedLoss(torch.autograd.Function):
             all_nll = vocabulary * log_sum.sum() - logits.sum()
             nll += row_nll
             smoothed += (right - wrong) * row_nll + wrong * all_nll
-            if needs_gradient:
+            if learning:
                 gradient = logits.sub_(log_sum).exp_().sub_(wrong)
                 gradient.scatter_add_(1, gold, gradient.new_full(gold.shape, wrong - right))
                 gradient = gradient.to(hidden.dtype)
@@ -61,7 +61,7 @@ class _FusedLoss(torch.autograd.Function):
         return smoothed, nll
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         hidden_gradient, weight_gradient = ctx.saved_tensors
         scale = gradients[0]
-        return hidden_gradient * scale, weight_gradient * scale, None, None
+        return hidden_gradient * scale, weight_gradient * scale, None, None, None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_mt.errors import system_fault
+from transformer_mt.rundir import write_atomically
 from transformer_mt.terminal import LiveLine, is_terminal, say
 
 _PLAIN_SECONDS = 15.0  # between log lines where there is no terminal
@@ -50,11 +51,7 @@ class Metrics:
     def __init__(self, path: Path, step: int = 0) -> None:
         """Continue the file at ``path`` after ``step``: lines of later steps, of a run that was lost, are dropped."""
         self._path, self._live, self._printed = path, LiveLine(), 0.0
-        try:
-            kept = [line for line in _lines(path) if _step(line) <= step] if step else []
-            path.write_text("".join(kept), encoding="utf-8")
-        except OSError as error:
-            raise system_fault(error) from error
+        write_atomically(path, "".join(line for line in _lines(path) if _step(line) <= step) if step else "")
 
     def _write(self, event: Mapping[str, Any]) -> None:
         try:
@@ -104,7 +101,7 @@ class Metrics:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    return path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else []
 
 
 def _step(line: str) -> float:

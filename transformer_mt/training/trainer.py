@@ -1,6 +1,7 @@
 """The training loop: batches in, better weights out. It knows nothing of text or search; validation is handed in."""
 
 import math
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -35,7 +36,7 @@ class Progress:
     best: float | None = None  # the best validation so far, the greater the better
     stale: int = 0  # validations since
     skipped: int = 0  # steps without a finite gradient
-    finished: str | None = None  # why training has ended for good
+    finished: dict[str, Any] | None = None  # why training has ended, and under which limits
 
     @classmethod
     def from_json(cls, state: dict[str, Any]) -> "Progress":
@@ -97,7 +98,10 @@ class Trainer:
         walk = self.batches.walk(self.progress.position)
         tally = _Tally()
         self.model.train()
-        while (reason := self._reason_to_end()) is None and not self.stop:
+        while not self.stop:
+            if (reason := self._reason_to_end()) is not None:
+                self._finish(reason)
+                return reason
             buckets, after = next(walk)
             step, epoch = self.progress.step + 1, self.progress.position.epoch
             self._update(buckets, step, tally)
@@ -105,17 +109,20 @@ class Trainer:
             if step % self.settings.log_every == 0:
                 self._log(tally, epoch)
                 tally = _Tally()
-            if step % self.settings.validate_every == 0:
-                validating = time.monotonic()
-                self._validate()
-                tally.started += time.monotonic() - validating
-            if step % self.settings.save_every == 0 and self._saved_at != step:
-                self.save()
-        if reason is None:
+            if self._reason_to_end() is None:  # else the end validates and saves
+                tally.started += self._validate_and_save()
+        if self._saved_at != self.progress.step:
             self.save()
-            return "interrupted"
-        self._finish(reason)
-        return reason
+        return "interrupted"
+
+    def _validate_and_save(self) -> float:
+        """Do either when it is time; return the seconds it took."""
+        begun, step = time.monotonic(), self.progress.step
+        if step % self.settings.validate_every == 0 and self._validate():
+            self.save(best=True)
+        if step % self.settings.save_every == 0 and self._saved_at != step and self._reason_to_end() is None:
+            self.save()
+        return time.monotonic() - begun
 
     def _update(self, buckets: list[Array], step: int, tally: _Tally) -> None:
         """One step: the gradient of the mean loss per target token of the whole batch, clipped, and Adam."""
@@ -175,39 +182,41 @@ class Trainer:
         self.metrics.train(event, self._seconds_left())
 
     def _warn_of_long_warmup(self) -> None:
-        """Say so when the time given ends before the learning rate is up: nothing will be learnt."""
+        """Say so when the run ends before the learning rate is up: nothing will be learnt."""
         limits, steps = self.settings, 3 * self.settings.log_every
-        if limits.max_minutes is None or self.progress.step != steps:
-            return
-        fitting = steps + int((60 * limits.max_minutes - self._seconds()) / self._pace.seconds)
-        if fitting < 2 * limits.warmup_steps:
+        fitting = limits.max_steps or sys.maxsize
+        if limits.max_minutes is not None:
+            seconds_left = 60 * limits.max_minutes - self._seconds()
+            fitting = min(fitting, steps + int(seconds_left / self._pace.seconds))
+        if self.progress.step == steps and fitting < 2 * limits.warmup_steps:
             self.metrics.note(
-                f"warning: about {fitting:,} steps fit into max_minutes {limits.max_minutes:g}, but the learning rate "
-                f"rises for {limits.warmup_steps:,}; set training.warmup_steps to {max(1, fitting // 8)}"
+                f"warning: about {fitting:,} steps fit into this run, but the learning rate rises for "
+                f"{limits.warmup_steps:,}; set training.warmup_steps to {max(1, fitting // 8)}, or give more time"
             )
 
     def _validate(self, name: str | None = None) -> bool:
-        """Validate the weights as they are; return whether they are the best so far."""
-        started = time.monotonic()
+        """Validate the weights as they are, called ``name`` if they are no step's; return whether none were better."""
+        begun = time.monotonic()
         self.model.eval()
         validation = self.validate()
         self.model.train()
         value = validation.bleu if self.settings.best_by == "bleu" else -validation.nll
-        best = not math.isnan(value) and (self.progress.best is None or value >= self.progress.best)
+        before = -math.inf if self.progress.best is None else self.progress.best
+        best = value >= before  # ties go to the newer, but are no progress; NaN is neither
+        if name is None:
+            self.progress.stale = 0 if value > before else self.progress.stale + 1
+            self._validated_at, self._validation_seconds = self.progress.step, time.monotonic() - begun
         if best:
             self.progress.best = value
-        self.progress.stale = 0 if best else self.progress.stale + 1
         self.metrics.valid(self.progress.step, validation, best=best, name=name)
-        if name is None:
-            self._validated_at = self.progress.step
-            self._validation_seconds = time.monotonic() - started
-            if best:
-                self.save(best=True)
         return best
 
     def done(self) -> bool:
-        """Whether a limit is reached already, so that there is nothing to train."""
-        return self._reason_to_end() is not None
+        """Whether this run, with these limits, has ended already."""
+        return self.progress.finished is not None and self.progress.finished["limits"] == self._limits()
+
+    def _limits(self) -> dict[str, Any]:
+        return {key: getattr(self.settings, key) for key in ("max_steps", "max_epochs", "max_minutes", "patience")}
 
     def save(self, *, best: bool = False) -> None:
         """Save everything, and delete what is not to be kept."""
@@ -227,27 +236,30 @@ class Trainer:
         self._saved_at = self.progress.step
 
     def _finish(self, reason: str) -> None:
-        """Validate and save the last step, then the average of the checkpoints kept."""
-        if self._validated_at != self.progress.step:
-            self._validate()
-        if self._saved_at != self.progress.step:
-            self.save()
-        names = self.checkpoints.names()[-self.settings.keep_last :]
-        if self.settings.average and len(names) > 1:
-            self._average(names)
-        self.progress.finished = reason
-        self.save()
+        """Validate the last step and the average of the checkpoints kept; save once."""
+        best = self._validated_at != self.progress.step and self._validate()
+        averaged = self.settings.average and self._average()
+        self.progress.finished = {"reason": reason, "limits": self._limits()}
+        self.save(best=best and not averaged)
 
-    def _average(self, names: list[str]) -> None:
-        """Validate the mean of some checkpoints; it becomes the best if it is."""
-        weights = {key: value.clone() for key, value in model_weights(self.model).items()}
-        mean = self.checkpoints.average(names)
+    def _average(self) -> bool:
+        """Validate the mean of the last ``keep_last`` steps; return whether it is the best, which is then saved."""
+        step = f"step-{self.progress.step:06}"
+        names = [name for name in self.checkpoints.names() if name != step]
+        names = names[max(0, len(names) + 1 - self.settings.keep_last) :]
+        if not names:
+            return False
+        own = {key: value.clone() for key, value in model_weights(self.model).items()}
+        mean = self.checkpoints.average(names, own)
         set_weights(self.model, mean)
         name = f"average-{self.progress.step:06}"
-        if self._validate(name):
-            self.checkpoints.save(name, mean, {"step": self.progress.step, "average_of": names, **self.about})
+        best = self._validate(name)
+        if best:
+            about = {"step": self.progress.step, "average_of": [*names, step], **self.about}
+            self.checkpoints.save(name, mean, about)
             self.checkpoints.point("best", name)
-        set_weights(self.model, weights)
+        set_weights(self.model, own)
+        return best
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
