@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 BIN = .venv/bin
+SENTENCES = 'The old teacher reads the letter.' 'I do not know whether the small dog sleeps in the garden.'
 
 .PHONY: setup demo test test-slow lint format bench clean
 
@@ -16,8 +17,8 @@ setup: .venv/.ready
 demo: setup
 	rm -rf runs/demo
 	$(BIN)/mt train configs/demo.yaml
-	printf '%s\n' 'The old teacher reads the letter.' 'I do not know whether the small dog sleeps in the garden.' \
-	  | tee /dev/stderr | $(BIN)/mt translate runs/demo
+	printf '%s\n' $(SENTENCES) >&2
+	printf '%s\n' $(SENTENCES) | $(BIN)/mt translate runs/demo
 	$(BIN)/mt eval runs/demo
 
 test: setup
