@@ -77,10 +77,7 @@ def _prepare(config: Config, paths: RunDirectory) -> None:
 
 
 def _say_what_was_read(manifest: dict[str, Any], seconds: float) -> None:
-    sizes = manifest["vocabulary"]
-    vocabulary = (
-        f"{sizes['source']:,}" if sizes["source"] == sizes["target"] else f"{sizes['source']:,} and {sizes['target']:,}"
-    )
+    vocabulary = " and ".join(f"{size:,}" for size in dict.fromkeys(manifest["vocabulary"].values()))
     say(f"token store: {manifest['pairs']:,} training pairs, vocabulary {vocabulary}, in {duration(seconds)}")
     for split, count in manifest["held_out"].items():
         say(f"  held out of training for {split}: {count:,} pairs (data.{split} is not given)")

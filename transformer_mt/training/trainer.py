@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from transformer_mt.checkpoint import Checkpoints, load_optimizer, model_weights, optimizer_tensors
+from transformer_mt.checkpoint import Checkpoints, load_optimizer, load_weights, model_weights, optimizer_tensors
 from transformer_mt.config import Training
 from transformer_mt.data.batching import Batches, Position
 from transformer_mt.data.store import Array
@@ -251,14 +251,14 @@ class Trainer:
             return False
         own = {key: value.clone() for key, value in model_weights(self.model).items()}
         mean = self.checkpoints.average(names, own)
-        set_weights(self.model, mean)
+        load_weights(self.model, mean, "the average")
         name = f"average-{self.progress.step:06}"
         best = self._validate(name)
         if best:
             about = {"step": self.progress.step, "average_of": [*names, step], **self.about}
             self.checkpoints.save(name, mean, about)
             self.checkpoints.point("best", name)
-        set_weights(self.model, own)
+        load_weights(self.model, own, step)
         return best
 
     def _seconds(self) -> float:
@@ -321,10 +321,3 @@ def make_optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimize
 def derive_seed(seed: int, *purpose: object) -> int:
     """A seed for one purpose at one place: a pure function, so that no generator's state need be saved."""
     return zlib.crc32(repr((seed, *purpose)).encode())
-
-
-def set_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Copy weights into a model that they are known to fit."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name])
