@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from transformer_mt.config import Config, load_config
+from transformer_mt.config import Config
+from transformer_mt.config_file import load_config
 from transformer_mt.data import prepare
 from transformer_mt.data.batching import Batches, Position
 from transformer_mt.data.store import Store

@@ -44,7 +44,7 @@ def tokenize(config: Config, set_: Set = None) -> None:
     Example:  mt tokenize configs/demo.yaml
     """
     from transformer_mt import experiment
-    from transformer_mt.config import load_config
+    from transformer_mt.config_file import load_config
 
     experiment.tokenize(load_config(config, set_ or ()))
 
@@ -62,7 +62,7 @@ def train(
     Example:  mt train configs/demo.yaml --set training.max_minutes=10
     """
     from transformer_mt import experiment
-    from transformer_mt.config import load_config
+    from transformer_mt.config_file import load_config
 
     experiment.train(load_config(config, set_ or ()), resume=resume, started=_STARTED)
 
@@ -84,7 +84,7 @@ def evaluate(
     import json
 
     from transformer_mt import experiment
-    from transformer_mt.config import load_config
+    from transformer_mt.config_file import load_config
 
     if split not in ("test", "valid"):
         raise ConfigError(f"--split {split}: expected test or valid")
@@ -119,7 +119,7 @@ def translate(
 
     Example:  echo "The dog sleeps." | mt translate runs/demo
     """
-    from transformer_mt.config import load_config
+    from transformer_mt.config_file import load_config
     from transformer_mt.interactive import prompt, stream
     from transformer_mt.translate import Translator
 
@@ -151,7 +151,8 @@ def score(
 
     Example:  mt score runs/demo data/test.en data/test.de
     """
-    from transformer_mt.config import Source, load_config
+    from transformer_mt.config import Source
+    from transformer_mt.config_file import load_config
     from transformer_mt.data.corpus import read_pairs
     from transformer_mt.translate import Translator
 
@@ -171,7 +172,7 @@ def average(run: Run, set_: Set = None) -> None:
     Example:  mt average runs/demo
     """
     from transformer_mt import experiment
-    from transformer_mt.config import load_config
+    from transformer_mt.config_file import load_config
 
     print(experiment.average(load_config(run, set_ or ())))
 

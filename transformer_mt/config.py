@@ -1,14 +1,10 @@
 """The configuration: one typed tree, YAML in, YAML out."""
 
-import difflib
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from transformer_mt.errors import ConfigError
-from transformer_mt.strict_yaml import KeyPath, dump_yaml, parse_yaml
+from transformer_mt.strict_yaml import dump_yaml
 
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -29,52 +25,110 @@ class Languages(Section):
 
 
 class Source(Section):
-    """Where pairs come from: two text files (several references in test sets), or a data set of the hub."""
+    """A corpus: two text files, a TSV file, JSON lines, Parquet, or a data set of the hub; files may be gzip or xz."""
 
     source: str | None = None
-    target: str | list[str] | None = None
+    target: str | list[str] | None = None  # several references in test sets
+    tsv: str | None = None
+    jsonl: str | None = None
+    parquet: str | None = None
     hub: str | None = None  # owner/name, or a local data set folder
     name: str | None = None  # the hub data set's configuration
     split: str | None = None
     revision: str | None = None
+    stream: bool = False  # read hub data once, without keeping a copy of it
+    columns: list[int | str] | None = None  # source, then target; left out: 1 and 2, or the language codes
+    weight: Positive = 1.0  # how often an epoch visits each pair
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        files = self.source is not None and bool(self.target)
-        hub_only = self.name is not None or self.split is not None or self.revision is not None
-        if self.hub is None and (not files or hub_only):
-            raise ValueError("expected {source: FILE, target: FILE} or {hub: OWNER/NAME, split: SPLIT}")
-        if self.hub is not None and (self.source is not None or self.target is not None):
-            raise ValueError("'hub' does not go with 'source' and 'target'")
+        kinds = [kind for kind in ("source", "tsv", "jsonl", "parquet", "hub") if getattr(self, kind) is not None]
+        if len(kinds) != 1 or (kinds == ["source"]) != bool(self.target):
+            raise ValueError(f"expected one of {', '.join(KINDS)}")
+        if self.hub is None and (self.name is not None or self.split is not None or self.revision is not None):
+            raise ValueError("'name', 'split' and 'revision' go with 'hub'")
+        if self.stream and (self.hub is None or self.split is None):
+            raise ValueError("'stream' goes with 'hub' and 'split'")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> Self:
+        if self.columns is None:
+            return self
+        if self.source is not None:
+            raise ValueError("'columns' does not go with 'source' and 'target'")
+        numbers = [isinstance(column, int) and column > 0 for column in self.columns]
+        if len(numbers) < 2 or not all(numbers if self.tsv is not None else [type(c) is str for c in self.columns]):
+            kind = "numbers from 1 on" if self.tsv is not None else "names"
+            raise ValueError(f"columns: expected a list of {kind}, that of the source first")
         return self
 
     @property
-    def targets(self) -> list[str]:
-        """The target files: one, or several references."""
-        return [self.target] if isinstance(self.target, str) else list(self.target or ())
+    def files(self) -> list[str]:
+        """The paths of text, TSV, JSON and Parquet files, source first; none for the hub."""
+        targets = [self.target] if isinstance(self.target, str) else list(self.target or ())
+        return [path for path in (self.source, *targets, self.tsv, self.jsonl, self.parquet) if path is not None]
+
+    @property
+    def references(self) -> int:
+        """How many translations of each source there are."""
+        if self.source is not None:
+            return len(self.files) - 1
+        return 1 if self.columns is None else len(self.columns) - 1
+
+
+KINDS = (
+    "{source: FILE, target: FILE}", "{tsv: FILE}", "{jsonl: FILE}", "{parquet: FILE}", "{hub: OWNER/NAME, split: SPLIT}",
+)  # fmt: skip
+
+Rule = Literal["copies", "duplicates", "script", "control", "leaks"]
 
 
 class Data(Section):
-    """The corpora, and the rules that drop a training pair."""
+    """The corpora, and the rules that drop a training pair (see ``data/cleaning.py``)."""
 
-    train: Source
-    valid: Source | None = None  # left out: held out of train
-    test: Source | None = None
+    train: list[Source] = Field(min_length=1)
+    valid: dict[str, Source] | None = Field(default=None, min_length=1)  # by name; left out: held out of train
+    test: dict[str, Source] | None = Field(default=None, min_length=1)
     max_length: PositiveInt = 256  # pieces of either side, end token not counted
     max_ratio: Positive = 5.0  # of the longer to the shorter side, in pieces
+    drop: list[Rule] = ["copies", "duplicates", "script", "control"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_or_several(cls, values: Any) -> Any:
+        """One corpus is a list of one; one set is called as its split."""
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        if isinstance(values.get("train"), dict):
+            values["train"] = [values["train"]]
+        for split in ("valid", "test"):
+            given = values.get(split)
+            if isinstance(given, dict) and not (given and all(isinstance(v, dict) for v in given.values())):
+                values[split] = {split: given}
+        return values
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
-        for split in ("train", "valid"):
-            source: Source | None = getattr(self, split)
-            if source is not None and isinstance(source.target, list):
-                raise ValueError(f"{split}.target: several references are for the test set only")
+        for split, sources in (("train", self.train), ("valid", (self.valid or {}).values())):
+            if any(source.references > 1 for source in sources):
+                raise ValueError(f"{split}: several references are for the test set only")
+        for name in (*(self.valid or ()), *(self.test or ())):
+            if not name.replace("-", "").replace("_", "").isalnum():
+                raise ValueError(f"'{name}': the name of a set is made of letters, digits, '-' and '_'")
         return self
+
+    def sets(self, split: str) -> dict[str, Source]:
+        """The validation or test sets that are given: ``test``, or ``test.NAME`` for each of several."""
+        given: dict[str, Source] = getattr(self, split) or {}
+        return {name if name == split else f"{split}.{name}": source for name, source in given.items()}
 
 
 class Tokenizer(Section):
     """SentencePiece: ``joint`` learns one vocabulary for both languages."""
 
+    from_: str | None = Field(default=None, alias="from")  # a run whose tokenizer is used as it is
     kind: Literal["unigram", "bpe"] = "unigram"
     vocab_size: PositiveInt | None = None  # left out: chosen by the size of the corpus
     joint: bool = True
@@ -126,7 +180,9 @@ class Training(Section):
     max_steps: PositiveInt | None = 100_000
     max_epochs: PositiveInt | None = None
     max_minutes: Positive | None = None
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    start_from: str | None = None  # a run whose best weights are the first ones
+    subword_sampling: Fraction = 0.0  # BPE: the share of merges left out; unigram: the smoothing of Kudo (2018)
     schedule: Literal["noam", "inverse_sqrt", "linear", "constant"] = "noam"
     warmup_steps: PositiveInt = 1000
     learning_rate: Positive | None = None  # the peak; left out: Noam's own scale, D^-1/2 · warmup^-1/2
@@ -142,6 +198,7 @@ class Training(Section):
     best_by: Literal["bleu", "nll"] = "bleu"
     patience: PositiveInt | None = 10  # validations without a better one that end the run
     samples: int = Field(default=3, ge=0)  # validation sentences whose translation is shown
+    tensorboard: bool = False  # curves in run_dir/tensorboard, too
 
     @model_validator(mode="before")
     @classmethod
@@ -191,166 +248,12 @@ class Config(Section):
 
     def to_yaml(self) -> str:
         """Write the configuration so that :func:`load_config` reads the same again."""
-        tree = self.model_dump(mode="json", exclude_none=False)
-        for split in ("train", "valid", "test"):  # a source is read better without what it does not use
-            if tree["data"][split] is not None:
-                tree["data"][split] = {k: v for k, v in tree["data"][split].items() if v is not None}
+        tree = self.model_dump(mode="json", by_alias=True)
+        # A source is read better without what it does not use, and alone without its list or name.
+        train = [source.model_dump(mode="json", exclude_defaults=True) for source in self.data.train]
+        tree["data"]["train"] = train[0] if len(train) == 1 else train
+        for split in ("valid", "test"):
+            given: dict[str, Source] = getattr(self.data, split) or {}
+            sets = {name: source.model_dump(mode="json", exclude_defaults=True) for name, source in given.items()}
+            tree["data"][split] = sets.get(split, sets or None) if len(sets) < 2 else sets
         return dump_yaml(tree)
-
-
-def _apply(tree: dict[str, Any], assignment: str, lines: dict[KeyPath, int]) -> KeyPath:
-    """Carry out one ``--set KEY=VALUE``; the value is YAML and replaces what stands there, and its ``lines``."""
-    key, equals, text = assignment.partition("=")
-    path = tuple(key.strip().split("."))
-    if not equals or not all(path):
-        raise ConfigError(f"--set {assignment}: expected KEY=VALUE, such as training.max_steps=100")
-    if not text.strip():
-        raise ConfigError(f"--set {assignment}: the value is missing; for none, write {key}=null")
-    value, _ = parse_yaml(text, f"--set {key}")
-    node = tree
-    replaced = path
-    for depth, part in enumerate(path[:-1], start=1):
-        child = node.get(part)
-        if part == "model" and isinstance(child, str):
-            child = {"size": child}
-        if not isinstance(child, dict):
-            child, replaced = {}, min(replaced, path[:depth], key=len)
-        node[part] = child
-        node = child
-    node[path[-1]] = value
-    for stale in [line for line in lines if line[: len(replaced)] == replaced]:
-        del lines[stale]
-    return path
-
-
-def _sections(path: KeyPath) -> list[str]:
-    """The keys that the configuration knows at ``path``'s parent."""
-    section: type[Section] = Config
-    for part in path[:-1]:
-        field = section.model_fields.get(str(part))
-        options = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
-        inner = next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
-        if inner is None:
-            return []
-        section = inner
-    return list(section.model_fields)
-
-
-def _nearest(path: KeyPath) -> str:
-    """What an unknown key may have been meant to be: one of its place, one of another section, or what is known."""
-    key, known = str(path[-1]), _sections(path)
-    elsewhere = {
-        field: f"{section}.{field}"
-        for section in Config.model_fields
-        for field in _sections((section, ""))
-        if section != "data"
-    }
-    if key in elsewhere:
-        return f"did you mean '{elsewhere[key]}'?"
-    if near := difflib.get_close_matches(key, known, n=1, cutoff=0.6):
-        return f"did you mean '{near[0]}'?"
-    return f"known here: {', '.join(known) or 'nothing'}"
-
-
-def _complaint(error: Any) -> str:
-    """One pydantic error in our words."""
-    path, kind = tuple(error["loc"]), error["type"]
-    dotted = ".".join(map(str, path))
-    if kind == "extra_forbidden":
-        return f"{dotted}: unknown key; {_nearest(path)}"
-    if kind == "missing":
-        return f"{dotted}: missing; it must be given"
-    if kind == "value_error":
-        return f"{dotted}: {error['ctx']['error']}" if dotted else str(error["ctx"]["error"])
-    wanted = error["msg"].replace("Input should be", "expected").replace("a valid i", "an i").replace("a valid ", "a ")
-    if kind in ("model_type", "model_attributes_type"):
-        wanted = f"expected a mapping of {', '.join(_sections((*path, '')))}"
-    given = error["input"]
-    if (
-        isinstance(given, str)
-        and kind in ("int_type", "float_type", "bool_type")
-        and given.replace(".", "", 1).isdigit()
-    ):
-        wanted += " (without quotes)"
-    shown = "nothing" if given is None else "a mapping" if isinstance(given, dict) else repr(given)
-    return f"{dotted}: {wanted}, got {shown}"
-
-
-def _explain(error: ValidationError, name: str, lines: dict[KeyPath, int], given: set[KeyPath]) -> str:
-    """The first error, with file and line or the ``--set`` that it came from, and how many more there are."""
-    # A misspelt key is told before the missing one that it was meant to be.
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    more = error.error_count() - 1
-    # A union such as ``str | list[str]`` adds the name of its branch to the path; keys are what the file has.
-    path = tuple(first["loc"])
-    first["loc"] = path = tuple(p for p in path if p not in ("str", "list[str]"))
-    inside = next((g for g in sorted(given, key=len) if g[: len(path)] == path), None)
-    while path and path not in lines and path not in given:
-        path = path[:-1]
-    if not path and inside is not None:
-        path = inside  # the section was made by ``--set``
-    complaint = _complaint(first)
-    if path in given:
-        dotted = ".".join(map(str, path))
-        complaint = complaint if complaint.startswith(dotted) else f"{dotted}: {complaint}"
-        where = "--set"
-    else:
-        where = f"{name}:{lines[path]}:" if path in lines else f"{name}:"
-    return f"{where} {complaint}" + (f" (and {more} more)" if more else "")
-
-
-def _absolute(config: Config) -> Config:
-    """Make paths absolute: a run directory must not depend on where it was started from."""
-
-    def here(path: str) -> str:
-        return str(Path(path).expanduser().absolute())
-
-    def source(given: Source | None) -> Source | None:
-        if given is None:
-            return None
-        if given.hub is not None:
-            local = Path(given.hub).expanduser()
-            return given.model_copy(update={"hub": str(local.absolute()) if local.is_dir() else given.hub})
-        targets = [here(t) for t in given.targets]
-        target = targets if isinstance(given.target, list) else targets[0]
-        return given.model_copy(update={"source": here(given.source or ""), "target": target})
-
-    data = config.data
-    splits = {split: source(getattr(data, split)) for split in ("train", "valid", "test")}
-    return config.model_copy(update={"data": data.model_copy(update=splits), "run_dir": here(config.run_dir)})
-
-
-def config_file(argument: Path) -> Path:
-    """The YAML file that CONFIG or RUN means: itself, or the one in a run directory. Raises ConfigError."""
-    if argument.is_dir():
-        inner = argument / "config.yaml"
-        if not inner.is_file():
-            raise ConfigError(f"{argument}: not a run directory (it has no config.yaml)")
-        return inner
-    if not argument.exists():
-        raise ConfigError(f"{argument}: no such configuration file or run directory")
-    return argument
-
-
-def load_config(argument: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a configuration file, or that of a run directory, and apply ``--set`` overrides.
-
-    Raises ConfigError naming file, line and key, what was expected, and the nearest known key.
-    """
-    path = config_file(argument)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    tree, lines = parse_yaml(text, str(path))
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected a mapping of {', '.join(Config.model_fields)}")
-    given = {_apply(tree, assignment, lines) for assignment in overrides}
-    if argument.is_dir() and ("run_dir",) not in given:
-        tree["run_dir"] = str(argument)  # wherever it was moved to
-    if isinstance(tree.get("model"), str):
-        tree["model"] = {"size": tree["model"]}
-    try:
-        return _absolute(Config.model_validate(tree))
-    except ValidationError as error:
-        raise ConfigError(_explain(error, str(path), lines, given)) from error

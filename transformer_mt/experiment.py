@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from transformer_mt.checkpoint import Checkpoints, load_weights
-from transformer_mt.config import Config, load_config
+from transformer_mt.config import Config
+from transformer_mt.config_file import load_config
 from transformer_mt.data import prepare
 from transformer_mt.data.batching import Batches
 from transformer_mt.data.store import Store

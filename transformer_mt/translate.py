@@ -10,7 +10,8 @@ from torch import Tensor
 
 from transformer_mt import config
 from transformer_mt.checkpoint import Checkpoints, load_weights
-from transformer_mt.config import Config, load_config
+from transformer_mt.config import Config
+from transformer_mt.config_file import load_config
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.decoding.beam import beam_search
 from transformer_mt.decoding.greedy import greedy

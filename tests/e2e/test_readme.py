@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from tests.conftest import Mt, toy_pairs, write_lines
-from transformer_mt.config import Config, load_config
+from transformer_mt.config import Config
+from transformer_mt.config_file import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

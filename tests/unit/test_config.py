@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer_mt.config import SIZES, Config, load_config
+from transformer_mt.config import SIZES, Config
+from transformer_mt.config_file import load_config
 from transformer_mt.errors import ConfigError
 from transformer_mt.strict_yaml import parse_yaml
 

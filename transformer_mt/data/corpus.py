@@ -1,9 +1,13 @@
-"""Raw text in: lines of files and rows of hub data sets, as pairs."""
+"""Raw text in: text, TSV, JSON lines and Parquet files and data sets of the hub, as pairs."""
 
+import gzip
+import json
+import lzma
+import zlib
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from transformer_mt.config import Languages, Source
 from transformer_mt.errors import DataError
@@ -11,21 +15,43 @@ from transformer_mt.errors import DataError
 Pair = tuple[str, list[str]]
 """A source line and its target lines: one, or several references."""
 
+_COMPRESSED = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}
+
 
 def read_lines(path: Path) -> Iterator[str]:
-    r"""Yield the lines of a UTF-8 file.
+    r"""Yield the lines of a UTF-8 file, which may be compressed by gzip or xz.
 
     Lines end at ``\n`` (a ``\r`` before it is dropped, so is a byte order mark) and nowhere else: U+2028, U+0085, form
     feeds and lone carriage returns are text. Raises DataError naming file and line.
     """
+    number = 0
     try:
         with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
+            start = file.peek(8)
+            decompress = next((use for magic, use in _COMPRESSED.items() if start.startswith(magic)), None)
+            lines: BinaryIO = file if decompress is None else decompress(file)  # type: ignore[assignment]
+            for number, raw in enumerate(lines, start=1):
                 yield decode_line(raw, f"{path}:{number}", first=number == 1)
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
+        raise DataError(_missing(path)) from error
+    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
+        raise DataError(f"{path}: the compressed file is damaged after line {number}; copy it again") from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        raise DataError(f"{path}: cannot be read: {error.strerror}; give a file of text") from error
+
+
+def _missing(path: Path) -> str:
+    """What to say of a file that is not there: a URL, a neighbour of nearly the same name, or a wrong folder."""
+    import difflib
+
+    text = str(path)
+    if (scheme := text.find(":/")) > 0 and "/" not in text[:scheme].removeprefix(str(Path.cwd()) + "/"):
+        return f"{text[len(str(Path.cwd())) + 1 :] if text.startswith('/') else text}: a URL; download it, and give the file"
+    if not path.parent.is_dir():
+        return f"{path}: no such file; there is no folder {path.parent}"
+    names = [entry.name for entry in path.parent.iterdir()]
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"{path}: no such file; " + (f"is it {near[0]}?" if near else "check the path")
 
 
 def decode_line(raw: bytes, where: str, *, first: bool = False) -> str:
@@ -45,14 +71,23 @@ def decode_line(raw: bytes, where: str, *, first: bool = False) -> str:
 
 def read_pairs(source: Source, languages: Languages) -> Iterator[Pair]:
     """Yield the pairs of a corpus, as they are. Raises DataError when the text is at fault."""
-    return _hub_pairs(source, languages) if source.hub is not None else _file_pairs(source)
+    if source.source is not None:
+        return _text_pairs([Path(path) for path in source.files])
+    if source.tsv is not None:
+        return _tsv_pairs(Path(source.tsv), [int(column) for column in source.columns or (1, 2)])
+    columns = [str(column) for column in source.columns or (languages.source, languages.target)]
+    return _row_pairs(_rows(source), columns)
 
 
-def _file_pairs(source: Source) -> Iterator[Pair]:
-    paths = [Path(p) for p in (source.source or "", *source.targets)]
+def name(source: Source) -> str:
+    """What to call a corpus: its first file, or its name on the hub."""
+    return source.files[0] if source.files else str(source.hub)
+
+
+def _text_pairs(paths: list[Path]) -> Iterator[Pair]:
     for number, lines in enumerate(zip_longest(*map(read_lines, paths)), start=1):
         if None in lines:
-            counts = [f"{path} has {sum(1 for _ in read_lines(path))}" for path in paths]
+            counts = [f"{path} has {sum(1 for _ in read_lines(path)):,}" for path in paths]
             raise DataError(
                 f"the files do not have the same number of lines: {', '.join(counts)}; line i must be the "
                 f"translation of line i (one ends before line {number})"
@@ -60,19 +95,32 @@ def _file_pairs(source: Source) -> Iterator[Pair]:
         yield lines[0], list(lines[1:])
 
 
-def _hub_pairs(source: Source, languages: Languages) -> Iterator[Pair]:
-    rows = _load_hub(source)
-    where = f"{source.hub} ({rows.split})"
-    for number, row in enumerate(rows, start=1):
-        texts: Any = nested if isinstance(nested := row.get("translation"), dict) else row
-        pair = [texts.get(language) for language in (languages.source, languages.target)]
-        if not all(isinstance(text, str) for text in pair):
-            missing = next(lang for lang, text in zip((languages.source, languages.target), pair, strict=True)
-                           if not isinstance(text, str))  # fmt: skip
-            raise DataError(f"{where} row {number}: no text in column '{missing}'; columns are {', '.join(texts)}")
-        if "\0" in pair[0] + pair[1]:
-            raise DataError(f"{where} row {number}: contains a NUL character")
-        yield one_line(pair[0]), [one_line(pair[1])]
+def _tsv_pairs(path: Path, columns: list[int]) -> Iterator[Pair]:
+    """Columns are separated by tabs, and nothing is quoted: a quotation mark is text."""
+    for number, line in enumerate(read_lines(path), start=1):
+        fields = line.split("\t")
+        if len(fields) < max(columns):
+            raise DataError(
+                f"{path}:{number}: has {len(fields)} of the {max(columns)} columns asked for; fields are separated by "
+                "tabs, one pair a line"
+            )
+        yield fields[columns[0] - 1], [fields[column - 1] for column in columns[1:]]
+
+
+def _row_pairs(rows: Iterator[tuple[str, Any]], columns: list[str]) -> Iterator[Pair]:
+    """Columns may be flat, or inside ``translation``."""
+    for where, row in rows:
+        texts = row.get("translation", row) if isinstance(row, dict) else None
+        if not isinstance(texts, dict):
+            raise DataError(f'{where}: expected a row such as {{"{columns[0]}": TEXT, "{columns[1]}": TEXT}}')
+        fields = [texts.get(column) for column in columns]
+        for column, field in zip(columns, fields, strict=True):
+            if not isinstance(field, str):
+                has = ", ".join(map(str, texts)) or "none"
+                raise DataError(f"{where}: no text in column '{column}'; columns are {has}; choose with 'columns'")
+            if "\0" in field:
+                raise DataError(f"{where}: contains a NUL character; remove it")
+        yield one_line(fields[0]), [one_line(field) for field in fields[1:]]
 
 
 def one_line(text: str) -> str:
@@ -80,15 +128,52 @@ def one_line(text: str) -> str:
     return " ".join(text.split("\n")).removesuffix("\r")
 
 
-def _load_hub(source: Source) -> Any:
+def _rows(source: Source) -> Iterator[tuple[str, Any]]:
+    """The rows of JSON lines, Parquet or a hub data set, each with the place that errors call it by."""
+    if source.jsonl is not None:
+        yield from _json_rows(Path(source.jsonl))
+    else:
+        loaded = _load(source)
+        what = f"{source.parquet}" if source.parquet is not None else f"{source.hub} ({source.split})"
+        try:
+            for number, row in enumerate(loaded, start=1):
+                yield f"{what} row {number}", row
+        except DataError:
+            raise
+        except Exception as error:  # a stream is only opened, or found damaged, as it is read
+            raise DataError(_not_loaded(name(source), error)) from error
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(read_lines(path), start=1):
+        where = f"{path}:{number}"
+        if line.strip():
+            try:
+                yield where, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{where}: not JSON; expected one object a line ({error})") from error
+
+
+def _load(source: Source) -> Any:
     import datasets  # slow to import, and only needed here
 
     datasets.disable_progress_bars()
     try:
-        loaded = datasets.load_dataset(source.hub, source.name, split=source.split, revision=source.revision)
+        if source.parquet is not None:
+            if not Path(source.parquet).exists():
+                raise DataError(_missing(Path(source.parquet)))
+            return datasets.load_dataset("parquet", data_files=source.parquet, split="train", streaming=True)
+        loaded = datasets.load_dataset(
+            source.hub, source.name, split=source.split, revision=source.revision, streaming=source.stream
+        )
+    except DataError:
+        raise
     except Exception as error:  # the library raises dozens of kinds; all of them mean that the data is not to be had
-        reason = " ".join(str(error).split())[:300]
-        raise DataError(f"{source.hub}: cannot be loaded from the hub or as a local data set: {reason}") from error
+        raise DataError(_not_loaded(name(source), error)) from error
     if source.split is None:
         raise DataError(f"{source.hub}: name a split, one of {', '.join(loaded)}: {{hub: {source.hub}, split: …}}")
     return loaded
+
+
+def _not_loaded(what: str, error: Exception) -> str:
+    return f"{what}: cannot be loaded: {' '.join(str(error).split())[:300]}; check name, split and connection"

@@ -34,8 +34,8 @@ def fingerprint(config: Config, known: dict[str, Any] | None = None, *, may_miss
     files: dict[str, Any] = {}
     before = {} if known is None else known["files"]
     for split in ("train", "valid", "test"):
-        source: Source | None = getattr(config.data, split)
-        for number, path in enumerate([] if source is None else _files(source)):
+        sources = config.data.train if split == "train" else list(config.data.sets(split).values())
+        for number, path in enumerate(path for source in sources for path in _files(source)):
             key = f"{split}.{number}"
             try:
                 gone = may_miss and key in before and not path.exists()
@@ -50,7 +50,8 @@ def fingerprint(config: Config, known: dict[str, Any] | None = None, *, may_miss
         "hub": {
             split: source.model_dump(exclude_none=True)
             for split in ("train", "valid", "test")
-            if (source := getattr(config.data, split)) is not None and source.hub is not None
+            for source in (config.data.train if split == "train" else config.data.sets(split).values())
+            if source.hub is not None
         },
         "seed": config.seed,
     }
@@ -61,7 +62,7 @@ def _files(source: Source) -> list[Path]:
     """The files of a corpus on this machine; of a data set folder, all of them."""
     if source.hub is not None:
         return sorted(path for path in Path(source.hub).rglob("*") if path.is_file())
-    return [Path(name) for name in (source.source or "", *source.targets)]
+    return [Path(path) for path in source.files]
 
 
 def _file_print(path: Path, before: dict[str, Any] | None) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def _write_evaluation_sets(config: Config, data: Path) -> _HeldOut:
     missing = [split for split in ("valid", "test") if getattr(config.data, split) is None]
     for split in ("valid", "test"):
         if split not in missing:
-            source = getattr(config.data, split)
+            source = getattr(config.data, split)[split]
             if _write_split(data, split, read_pairs(source, config.languages)) == 0:
                 raise DataError(f"data.{split}: {source.source or source.hub} is empty")
     if not missing:
@@ -194,7 +195,7 @@ def _write_evaluation_sets(config: Config, data: Path) -> _HeldOut:
 
 def _full_pairs(config: Config) -> Iterator[Pair]:
     """Training pairs with text on both sides."""
-    for source, targets in read_pairs(config.data.train, config.languages):
+    for source, targets in read_pairs(config.data.train[0], config.languages):
         if source.strip() and targets[0].strip():
             yield source, targets
 
@@ -249,7 +250,7 @@ def _stage(config: Config, held_out: _HeldOut, staged: dict[str, Path], dropped:
         staged["source"].open("w", encoding="utf-8", newline="\n") as source_file,
         staged["target"].open("w", encoding="utf-8", newline="\n") as target_file,
     ):
-        for source, targets in read_pairs(config.data.train, config.languages):
+        for source, targets in read_pairs(config.data.train[0], config.languages):
             target = targets[0]
             if not source.strip() or not target.strip():
                 dropped["empty"] += 1

@@ -1,0 +1,224 @@
+"""The configuration's file: YAML and ``--set`` in, one checked tree out; every mistake is told with its line."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from transformer_mt.config import KINDS, Config, Section, Source
+from transformer_mt.errors import ConfigError
+from transformer_mt.strict_yaml import KeyPath, parse_yaml
+
+
+def _apply(tree: dict[str, Any], assignment: str, lines: dict[KeyPath, int]) -> KeyPath:
+    """Carry out one ``--set KEY=VALUE``; the value is YAML and replaces what stands there, and its ``lines``."""
+    key, equals, text = assignment.partition("=")
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path):
+        raise ConfigError(f"--set {assignment}: expected KEY=VALUE, such as training.max_steps=100")
+    if not text.strip():
+        raise ConfigError(f"--set {assignment}: the value is missing; for none, write {key}=null")
+    value, _ = parse_yaml(text, f"--set {key}")
+    node = tree
+    replaced = path
+    for depth, part in enumerate(path[:-1], start=1):
+        child = node.get(part)
+        if part == "model" and isinstance(child, str):
+            child = {"size": child}
+        if not isinstance(child, dict):
+            child, replaced = {}, min(replaced, path[:depth], key=len)
+        node[part] = child
+        node = child
+    node[path[-1]] = value
+    for stale in [line for line in lines if line[: len(replaced)] == replaced]:
+        del lines[stale]
+    return path
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """The section that a field holds, or holds a list, mapping or option of."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next(filter(None, map(_section_in, getattr(annotation, "__args__", ()))), None)
+
+
+def _section_at(path: KeyPath) -> type[Section] | None:
+    """The section that stands at ``path``; None for a plain value."""
+    section: type[Section] | None = Config
+    for part in path:
+        if section is Source:  # the number or the name of one of several
+            continue
+        field = None if section is None else section.model_fields.get(str(part))
+        section = None if field is None else _section_in(field.annotation)
+    return section
+
+
+def _sections(path: KeyPath) -> list[str]:
+    """The keys that the configuration knows at ``path``'s parent."""
+    section = _section_at(path[:-1])
+    return [] if section is None else [field.alias or name for name, field in section.model_fields.items()]
+
+
+def _nearest(path: KeyPath) -> str:
+    """What an unknown key may have been meant to be: one of its place, one of another section, or what is known."""
+    key, known = str(path[-1]), _sections(path)
+    elsewhere = {
+        field: f"{section}.{field}"
+        for section in Config.model_fields
+        for field in _sections((section, ""))
+        if section != "data"
+    }
+    if key in elsewhere:
+        return f"did you mean '{elsewhere[key]}'?"
+    if near := difflib.get_close_matches(key, known, n=1, cutoff=0.6):
+        return f"did you mean '{near[0]}'?"
+    return f"known here: {', '.join(known) or 'nothing'}"
+
+
+def _complaint(error: Any) -> str:
+    """One pydantic error in our words."""
+    path, kind = tuple(error["loc"]), error["type"]
+    dotted = ".".join(map(str, path))
+    if kind == "extra_forbidden":
+        return f"{dotted}: unknown key; {_nearest(path)}"
+    if kind == "missing":
+        return f"{dotted}: missing; it must be given"
+    if kind == "value_error":
+        return f"{dotted}: {error['ctx']['error']}" if dotted else str(error["ctx"]["error"])
+    wanted = error["msg"].replace("Input should be", "expected").replace("a valid i", "an i").replace("a valid ", "a ")
+    if kind in ("model_type", "model_attributes_type", "dict_type", "list_type") and _sections((*path, "")):
+        source = _section_at(path) is Source
+        wanted = (
+            f"expected one of {', '.join(KINDS)}" if source else f"a mapping of {', '.join(_sections((*path, '')))}"
+        )
+    given = error["input"]
+    if (
+        isinstance(given, str)
+        and kind in ("int_type", "float_type", "bool_type")
+        and given.replace(".", "", 1).isdigit()
+    ):
+        wanted += " (without quotes)"
+    shown = "nothing" if given is None else "a mapping" if isinstance(given, dict) else repr(given)
+    return f"{dotted}: {wanted}, got {shown}"
+
+
+def _explain(error: ValidationError, name: str, lines: dict[KeyPath, int], given: set[KeyPath]) -> str:
+    """The first error, with file and line or the ``--set`` that it came from, and how many more there are."""
+    # A misspelt key is told before the missing one that it was meant to be.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    more = error.error_count() - 1
+    # A union such as ``str | list[str]`` adds the name of its branch to the path; keys are what the file has.
+    path = tuple(p for p in first["loc"] if p not in ("str", "int", "list[str]"))
+    if path[:1] == ("data",) and path[:3] not in lines:
+        path = path[:2] + path[3:]  # the only corpus of a list, the only set of a split
+    first["loc"] = path
+    inside = next((g for g in sorted(given, key=len) if g[: len(path)] == path), None)
+    while path and path not in lines and path not in given:
+        path = path[:-1]
+    if not path and inside is not None:
+        path = inside  # the section was made by ``--set``
+    complaint = _complaint(first)
+    if path in given:
+        dotted = ".".join(map(str, path))
+        complaint = complaint if complaint.startswith(dotted) else f"{dotted}: {complaint}"
+        where = "--set"
+    else:
+        where = f"{name}:{lines[path]}:" if path in lines else f"{name}:"
+    return f"{where} {complaint}" + (f" (and {more} more)" if more else "")
+
+
+def _absolute(config: Config) -> Config:
+    """Make paths absolute: a run directory must not depend on where it was started from."""
+
+    def here(path: str) -> str:
+        return str(Path(path).expanduser().absolute())
+
+    def source(given: Source) -> Source:
+        kinds = ("source", "tsv", "jsonl", "parquet")
+        update: dict[str, Any] = {k: here(path) for k in kinds if (path := getattr(given, k)) is not None}
+        if isinstance(given.target, str):
+            update["target"] = here(given.target)
+        elif given.target is not None:
+            update["target"] = [here(target) for target in given.target]
+        if given.hub is not None and Path(given.hub).expanduser().is_dir():
+            update["hub"] = here(given.hub)
+        return given.model_copy(update=update)
+
+    def run(path: str | None) -> str | None:
+        return None if path is None else here(path)
+
+    data = config.data
+    corpora: dict[str, Any] = {"train": [source(given) for given in data.train]}
+    for split in ("valid", "test"):
+        sets = getattr(data, split)
+        corpora[split] = None if sets is None else {name: source(given) for name, given in sets.items()}
+    sections = {
+        "data": data.model_copy(update=corpora),
+        "tokenizer": config.tokenizer.model_copy(update={"from_": run(config.tokenizer.from_)}),
+        "training": config.training.model_copy(update={"start_from": run(config.training.start_from)}),
+    }
+    return config.model_copy(update={**sections, "run_dir": here(config.run_dir)})
+
+
+def _inherit(tree: dict[str, Any], name: str) -> None:
+    """Fill ``model`` and ``tokenizer`` with those of the run that training starts from.
+
+    Raises ConfigError when a tokenizer that is taken from a run is given other settings.
+    """
+    training, tokenizer = tree.get("training"), tree.get("tokenizer")
+    start = training.get("start_from") if isinstance(training, dict) else None
+    if isinstance(start, str):
+        base = load_config(Path(start).expanduser())
+        if isinstance(model := tree.get("model", {}), dict) and "size" not in model:
+            tree["model"] = {**base.model.model_dump(), **model}
+        if tokenizer is None:
+            tree["tokenizer"] = tokenizer = {"from": start}
+    if isinstance(tokenizer, dict) and isinstance(origin := tokenizer.get("from"), str):
+        base = load_config(Path(origin).expanduser())
+        theirs = base.tokenizer.model_dump(by_alias=True, exclude={"from_"})
+        for key, value in tokenizer.items():
+            if key in theirs and value != theirs[key]:
+                raise ConfigError(
+                    f"{name}: tokenizer.{key}: a tokenizer taken from {origin} has {theirs[key]}; leave it out"
+                )
+        tree["tokenizer"] = {**theirs, **tokenizer}
+
+
+def config_file(argument: Path) -> Path:
+    """The YAML file that CONFIG or RUN means: itself, or the one in a run directory. Raises ConfigError."""
+    if argument.is_dir():
+        inner = argument / "config.yaml"
+        if not inner.is_file():
+            raise ConfigError(f"{argument}: not a run directory (it has no config.yaml)")
+        return inner
+    if not argument.exists():
+        raise ConfigError(f"{argument}: no such configuration file or run directory")
+    return argument
+
+
+def load_config(argument: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration file, or that of a run directory, and apply ``--set`` overrides.
+
+    Raises ConfigError naming file, line and key, what was expected, and the nearest known key.
+    """
+    path = config_file(argument)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    tree, lines = parse_yaml(text, str(path))
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected a mapping of {', '.join(Config.model_fields)}")
+    given = {_apply(tree, assignment, lines) for assignment in overrides}
+    if argument.is_dir() and ("run_dir",) not in given:
+        tree["run_dir"] = str(argument)  # wherever it was moved to
+    if isinstance(tree.get("model"), str):
+        tree["model"] = {"size": tree["model"]}
+    if not argument.is_dir():  # the configuration of a run is whole already
+        _inherit(tree, str(path))
+    try:
+        return _absolute(Config.model_validate(tree))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, str(path), lines, given)) from error
