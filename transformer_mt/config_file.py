@@ -88,7 +88,7 @@ def _complaint(error: Any) -> str:
     if kind == "value_error":
         return f"{dotted}: {error['ctx']['error']}" if dotted else str(error["ctx"]["error"])
     wanted = error["msg"].replace("Input should be", "expected").replace("a valid i", "an i").replace("a valid ", "a ")
-    if kind in ("model_type", "model_attributes_type", "dict_type", "list_type") and _sections((*path, "")):
+    if kind in ("model_type", "model_attributes_type", "dict_type", "list_type", "too_short") and _sections((*path, "")):
         source = _section_at(path) is Source
         wanted = (
             f"expected one of {', '.join(KINDS)}" if source else f"a mapping of {', '.join(_sections((*path, '')))}"
@@ -133,7 +133,7 @@ def _absolute(config: Config) -> Config:
     """Make paths absolute: a run directory must not depend on where it was started from."""
 
     def here(path: str) -> str:
-        return str(Path(path).expanduser().absolute())
+        return path if "://" in path else str(Path(path).expanduser().absolute())
 
     def source(given: Source) -> Source:
         kinds = ("source", "tsv", "jsonl", "parquet")
@@ -162,6 +162,21 @@ def _absolute(config: Config) -> Config:
     return config.model_copy(update={**sections, "run_dir": here(config.run_dir)})
 
 
+def _origin(run: str, tree: dict[str, Any], where: str) -> tuple[str, Config]:
+    """The directory of a run that ``tree`` builds upon, and its configuration. Raises ConfigError.
+
+    One that is gone is no longer needed when training has begun: the run that ``tree`` describes has what it took.
+    """
+    own = Path(str(tree.get("run_dir"))).expanduser()
+    if not Path(run).expanduser().exists() and (own / "config.yaml").is_file():
+        return run, load_config(own)
+    try:
+        base = load_config(Path(run).expanduser())
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    return base.run_dir, base
+
+
 def _inherit(tree: dict[str, Any], name: str) -> None:
     """Fill ``model`` and ``tokenizer`` with those of the run that training starts from.
 
@@ -169,21 +184,22 @@ def _inherit(tree: dict[str, Any], name: str) -> None:
     """
     training, tokenizer = tree.get("training"), tree.get("tokenizer")
     start = training.get("start_from") if isinstance(training, dict) else None
-    if isinstance(start, str):
-        base = load_config(Path(start).expanduser())
+    if isinstance(training, dict) and isinstance(start, str):
+        start, base = _origin(start, tree, f"{name}: training.start_from")
+        tree["training"] = {**training, "start_from": start}
         if isinstance(model := tree.get("model", {}), dict) and "size" not in model:
             tree["model"] = {**base.model.model_dump(), **model}
         if tokenizer is None:
             tree["tokenizer"] = tokenizer = {"from": start}
     if isinstance(tokenizer, dict) and isinstance(origin := tokenizer.get("from"), str):
-        base = load_config(Path(origin).expanduser())
+        run, base = _origin(origin, tree, f"{name}: tokenizer.from")
         theirs = base.tokenizer.model_dump(by_alias=True, exclude={"from_"})
         for key, value in tokenizer.items():
             if key in theirs and value != theirs[key]:
                 raise ConfigError(
                     f"{name}: tokenizer.{key}: a tokenizer taken from {origin} has {theirs[key]}; leave it out"
                 )
-        tree["tokenizer"] = {**theirs, **tokenizer}
+        tree["tokenizer"] = {**theirs, **tokenizer, "from": run}
 
 
 def config_file(argument: Path) -> Path:

@@ -249,9 +249,9 @@ def test_wrong_value_is_refused_with_line_key_and_what_was_given(file: Path, tex
         ("run_dir: runs/x\n", "run_dir: ''\n", "run_dir"),
         ("run_dir: runs/x\n", "run_dir: 7\n", "run_dir"),
         (", target: en", "", "languages.target: missing"),
-        (", target: train.en", "", "data.train: expected {source: FILE, target: FILE} or {hub:"),
-        ("source: train.de", "hub: a/b, source: train.de", "'hub' does not go with"),
-        ("target: train.en", "target: [a, b]", "train.target: several references are for the test set only"),
+        (", target: train.en", "", "data.train: expected one of {source: FILE, target: FILE}, {tsv: FILE}"),
+        ("source: train.de", "hub: a/b, source: train.de", "data.train: expected one of {source: FILE, target: FILE}, {tsv: FILE}"),
+        ("target: train.en", "target: [a, b]", "train: several references are for the test set only"),
         ("target: train.en", "target: {a: b}", "data.train.target"),
         ("target: train.en", "target: train.en, split: train", "data.train"),
     ],
@@ -428,10 +428,10 @@ def test_relative_paths_are_taken_from_the_current_directory_and_stored_absolute
     monkeypatch.setenv("HOME", "/home/someone")
     config = load(file, FULL)
     assert config.run_dir == f"{here}/runs/ünï code/x"
-    assert config.data.train.source == f"{here}/a/train.no"
-    assert config.data.train.target == "/home/someone/train.x"
+    assert config.data.train[0].source == f"{here}/a/train.no"
+    assert config.data.train[0].target == "/home/someone/train.x"
     assert config.data.test is not None
-    assert config.data.test.target == [f"{here}/t1", f"{here}/t2", f"{here}/t3"]
+    assert config.data.test["test"].target == [f"{here}/t1", f"{here}/t2", f"{here}/t3"]
 
 
 def test_a_hub_name_stays_unless_there_is_a_folder_of_that_name(
@@ -439,9 +439,61 @@ def test_a_hub_name_stays_unless_there_is_a_folder_of_that_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     text = MINIMAL.replace("{source: train.de, target: train.en}", "{hub: own/er, split: train}")
-    assert load(file, text).data.train.hub == "own/er"
+    assert load(file, text).data.train[0].hub == "own/er"
     (tmp_path / "own/er").mkdir(parents=True)
-    assert load(file, text).data.train.hub == f"{tmp_path}/own/er"
+    assert load(file, text).data.train[0].hub == f"{tmp_path}/own/er"
+
+
+SEVERAL = """
+languages: {source: de, target: en}
+data:
+  train: [{tsv: /a.tsv, columns: [2, 1], weight: 2.5}, {source: /b.de, target: /b.en}, {jsonl: /c.jsonl}]
+  valid: {parquet: /v.parquet, columns: [de_DE, en_US]}
+  test: {flickr-2016: {source: /t.de, target: [/t.en, /t2.en]}, web: {hub: a/b, split: test, stream: true}}
+run_dir: /runs/x
+"""
+
+
+def test_several_corpora_and_named_sets_are_read_and_written_back(file: Path) -> None:
+    config = load(file, SEVERAL)
+    assert [source.weight for source in config.data.train] == [2.5, 1.0, 1.0]
+    assert list(config.data.sets("valid")) == ["valid"]
+    assert list(config.data.sets("test")) == ["test.flickr-2016", "test.web"]
+    assert config.data.sets("test")["test.flickr-2016"].references == 2
+    assert load(file, config.to_yaml()) == config
+    written = parse_yaml(config.to_yaml(), "x")[0]["data"]
+    assert written["train"][0] == {"tsv": "/a.tsv", "columns": [2, 1], "weight": 2.5}
+    assert written["valid"] == {"parquet": "/v.parquet", "columns": ["de_DE", "en_US"]}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("columns: [2, 1]", "columns: [0, 1]", "4: data.train.0: columns: expected a list of numbers from 1 on"),
+        ("columns: [de_DE, en_US]", "columns: [1, 2]", "5: data.valid: columns: expected a list of names"),
+        ("columns: [2, 1]", "columns: [2]", "4: data.train.0: columns: expected a list of numbers from 1 on"),
+        ("columns: [2, 1]", "columns: [1, 2, 3]", "3: data: train: several references are for the test set only"),
+        ("columns: [2, 1]", "colums: [2, 1]", "4: data.train.0.colums: unknown key; did you mean 'columns'?"),
+        ("weight: 2.5", "weight: 0", "4: data.train.0.weight: expected greater than 0, got 0"),
+        ("target: /b.en", "tsv: /b", "4: data.train.1: expected one of {source: FILE, target: FILE}, {tsv: FILE}"),
+        ("parquet: /v.parquet", "parqet: /v", "5: data.valid.parqet: unknown key; did you mean 'parquet'?"),
+        ("web: {hub", "w b: {hub", "3: data: 'w b': the name of a set is made of letters, digits, '-' and '_'"),
+        ("split: test, ", "", "6: data.test.web: 'stream' goes with 'hub' and 'split'"),
+        ("{hub: a/b, split: test, stream: true}", "[a, b]", "6: data.test"),
+    ],
+)
+def test_a_mistake_in_one_of_several_corpora_is_told_with_its_place(
+    file: Path, old: str, new: str, words: str
+) -> None:
+    assert old in SEVERAL
+    assert f"{file}:{words}" in refused(file, SEVERAL.replace(old, new))
+
+
+@pytest.mark.parametrize("value", ["train.de", "[]", "7", "null", "{}"])
+def test_a_corpus_that_is_no_corpus_is_told_what_one_is(file: Path, value: str) -> None:
+    line = refused(file, MINIMAL.replace("{source: train.de, target: train.en}", value))
+    assert line.startswith(f"{file}:3: data.train: ")
+    assert "expected" in line
 
 
 def test_a_run_directory_serves_as_configuration(tmp_path: Path, file: Path) -> None:
@@ -465,9 +517,8 @@ def test_a_run_directory_that_was_moved_is_its_own_run_dir(tmp_path: Path, file:
 def test_every_shipped_configuration_loads_and_its_data_is_there(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     config = load_config(path)
-    for split in (config.data.train, config.data.valid, config.data.test):
-        if split is not None and split.source is not None:
-            assert all(Path(name).is_file() for name in (split.source, *split.targets))
+    for source in (*config.data.train, *(config.data.valid or {}).values(), *(config.data.test or {}).values()):
+        assert all(Path(name).is_file() for name in source.files)
 
 
 def test_there_are_shipped_configurations() -> None:

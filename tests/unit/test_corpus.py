@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import lzma
 import os
+import random
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -216,12 +221,128 @@ def test_a_column_that_is_called_translation_may_be_text(tmp_path: Path) -> None
     ids=["split", "no split", "name", "flat column", "nested column", "empty cell"],
 )
 def test_what_a_data_set_has_not_is_refused_by_name(
-    folder: str, source: dict[str, str], languages: Languages, words: list[str]
+    folder: str, source: dict[str, Any], languages: Languages, words: list[str]
 ) -> None:
     with pytest.raises(DataError) as caught:
         list(read_pairs(Source(hub=folder, **source), languages))
     assert folder in str(caught.value)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+# --- one corpus in every clothing
+
+ODD = [("NA", "null"), ('"quoted', "it\u2028goes on"), ("Tür\x85zu", "a, b;c"), ("x " * 3000, "end"), ("1", " 2 ")]
+
+
+def as_text(folder: Path) -> dict[str, Any]:
+    for side, column in (("source", 0), ("target", 1)):
+        (folder / side).write_bytes("".join(pair[column] + "\n" for pair in ODD).encode())
+    return {side: str(folder / side) for side in ("source", "target")}
+
+
+def as_gzip(folder: Path) -> dict[str, Any]:
+    text = as_text(folder)
+    for path in map(Path, text.values()):
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    return text
+
+
+def as_xz(folder: Path) -> dict[str, Any]:
+    text = as_text(folder)
+    Path(text["target"]).write_bytes(lzma.compress(Path(text["target"]).read_bytes()))
+    return text
+
+
+def as_tsv(folder: Path) -> dict[str, Any]:
+    (folder / "a.tsv").write_bytes("".join(f"{n}\t{t}\tno\t{s}\n" for n, (s, t) in enumerate(ODD)).encode())
+    return {"tsv": str(folder / "a.tsv"), "columns": [4, 2]}
+
+
+def as_json_lines(folder: Path) -> dict[str, Any]:
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress(json_lines([{"de": s, "en": t, "x": 1} for s, t in ODD])))
+    return {"jsonl": str(folder / "a.jsonl.gz")}
+
+
+def as_nested_json(folder: Path) -> dict[str, Any]:
+    rows = [{"id": 1, "translation": {"en": t, "de_DE": s}} for s, t in ODD]
+    (folder / "a.jsonl").write_bytes(json_lines(rows).replace(b"\n", b"\n\n"))  # empty lines between rows
+    return {"jsonl": str(folder / "a.jsonl"), "columns": ["de_DE", "en"]}
+
+
+def as_parquet(folder: Path) -> dict[str, Any]:
+    table = pyarrow.table({"de": [s for s, _ in ODD], "en": [t for _, t in ODD]})
+    pyarrow.parquet.write_table(table, folder / "a.parquet")
+    return {"parquet": str(folder / "a.parquet")}
+
+
+def as_stream(folder: Path) -> dict[str, Any]:
+    as_parquet(folder)
+    return {"hub": str(folder), "split": "train", "stream": True}
+
+
+@pytest.mark.parametrize(
+    "clothing", [as_text, as_gzip, as_xz, as_tsv, as_json_lines, as_nested_json, as_parquet, as_stream]
+)
+def test_the_same_pairs_come_from_every_kind_of_source(tmp_path: Path, clothing: Callable[[Path], Any]) -> None:
+    assert pairs_of(**clothing(tmp_path)) == [(source, [target]) for source, target in ODD]
+
+
+def test_more_columns_are_more_references(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_bytes(b"s\tt1\tt2\n")
+    assert pairs_of(tsv=str(tmp_path / "a.tsv"), columns=[1, 2, 3]) == [("s", ["t1", "t2"])]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "line"),
+    [
+        ("tsv", b"a\tb\nc d\n", "{}:2: has 1 of the 2 columns asked for; fields are separated by tabs, one pair a line"),
+        ("tsv", b"a\tb\xff\n", "{}:1: not UTF-8 (byte 0xFF); convert it, for example with iconv"),
+        ("jsonl", b'{"de": "a"}\n', "{}:1: no text in column 'en'; columns are de; choose with 'columns'"),
+        ("jsonl", b'{"de": "a", "en": 1}\n', "{}:1: no text in column 'en'; columns are de, en; choose with 'columns'"),
+        ("jsonl", b'["a", "b"]\n', '{}:1: not an object; expected a row such as {{"de": "text", "en": "text"}}'),
+        ("jsonl", b"\n{de: a}\n", "{}:2: not JSON; expected one object a line (Expecting property name enclosed in "
+                                  "double quotes: line 1 column 2 (char 1))"),
+        ("jsonl", b'{"de": "a\\u0000", "en": "b"}\n', "{}:1: contains a NUL character; remove it"),
+    ],
+)  # fmt: skip
+def test_a_faulty_row_is_named_with_its_line(tmp_path: Path, kind: str, content: bytes, line: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        pairs_of(**{kind: str(path)})
+    assert str(caught.value) == line.format(path)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress])
+def test_a_compressed_file_that_was_cut_is_damaged(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    whole = compress(random.Random(1).randbytes(4000).hex().encode() + b"\n")
+    (tmp_path / "a").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="the compressed file is damaged after line 0; copy it again"):
+        list(read_lines(tmp_path / "a"))
+
+
+def test_a_damaged_parquet_file_is_a_data_error(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 and nothing more")
+    with pytest.raises(DataError, match=r"a\.parquet: cannot be loaded: .*; check name, split and connection"):
+        pairs_of(parquet=str(tmp_path / "a.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("texts.de", "no such file; is it text.de?"),
+        ("folder/train.de", "no such file; there is no folder"),
+        ("https://example.org/a.de", "https:/example.org/a.de: a URL, not a file; download it and give the file"),
+    ],
+)
+def test_a_file_that_is_not_there_comes_with_advice(
+    file: Path, monkeypatch: pytest.MonkeyPatch, path: str, words: str
+) -> None:
+    file.write_text("x")
+    monkeypatch.chdir(file.parent)
+    with pytest.raises(DataError) as caught:
+        list(read_lines(Path(path)))
+    assert words in str(caught.value)
 
 
 def test_a_hub_that_cannot_be_reached_is_a_data_error() -> None:
@@ -298,9 +419,10 @@ for source in json.loads(sys.argv[1]):
 
 def test_the_hub_over_the_wire(endpoint: str, tmp_path: Path) -> None:
     """In a process of its own: the address of the hub is read when ``datasets`` is imported."""
-    sources: list[dict[str, str]] = [
+    sources: list[dict[str, Any]] = [
         {"hub": "own/toy", "split": "train", "revision": "main"},
         {"hub": "own/toy", "name": "nested", "split": "train[1:2]"},
+        {"hub": "own/toy", "split": "train", "stream": True},
         {"hub": "own/toy", "split": "nope"},
         {"hub": "own/missing", "split": "train"},
     ]
@@ -310,9 +432,10 @@ def test_the_hub_over_the_wire(endpoint: str, tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", READ, json.dumps(sources)], env=environment, capture_output=True, text=True, check=True
     )
-    flat, nested, no_split, no_repository = map(json.loads, result.stdout.splitlines())
+    flat, nested, streamed, no_split, no_repository = map(json.loads, result.stdout.splitlines())
     assert flat == [list(pair) for pair in FLAT]
     assert nested == [["NA", ['"quoted']]]
+    assert streamed == flat
     assert no_split.startswith("own/toy: ")
     assert "nope" in no_split
     assert no_repository.startswith("own/missing: ")

@@ -8,7 +8,6 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -16,11 +15,13 @@ from hypothesis import strategies as st
 
 from transformer_mt.config import Config
 from transformer_mt.data import prepare
+from transformer_mt.data.cleaning import pair_hash
 from transformer_mt.data.corpus import read_lines
+from transformer_mt.data.fingerprint import difference, fingerprint
+from transformer_mt.data.sets import evaluation_set
 from transformer_mt.data.store import Store
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.errors import ArtefactError, ConfigError, DataError
-from transformer_mt.terminal import Bar
 
 Pairs = list[tuple[str, str]]
 WORDS = [a + b + c for a in "bdfgklm" for b in "aeiou" for c in "nrst"]
@@ -57,8 +58,7 @@ class Corpus:
         return Config.model_validate(tree)
 
     def prepare(self, config: Config) -> dict[str, Any]:
-        prints = prepare.fingerprint(config)
-        return prepare.prepare(config, prints, self.tokenizer, self.data, Bar(None, 0))
+        return prepare.prepare(config, fingerprint(config), self.tokenizer, self.data)
 
     def lines(self, name: str) -> list[str]:
         return list(read_lines(self.data / f"{name}.txt"))
@@ -94,7 +94,11 @@ def test_what_is_dropped_is_counted_by_rule_and_the_rest_is_kept_in_order(corpus
     ]
     mixed = [*good[:50], *bad[:5], *good[50:90], *bad[5:], *good[90:]]
     manifest = corpus.prepare(corpus.config(mixed, data={**GIVEN, "max_length": 64, "max_ratio": 4.0}))
-    assert manifest["dropped"] == {"empty": 4, "too long": 3, "length ratio": 2}
+    counts = {rule: drop["pairs"] for rule, drop in manifest["dropped"].items()}
+    assert counts == {"empty": 4, "too long": 3, "length ratio": 2}
+    places = [place["place"] for drop in manifest["dropped"].values() for place in drop["examples"]]
+    assert f"{corpus.folder}/train.source:51" in places  # the first empty one, told by its line in the file
+    assert f"{corpus.folder}/train.source:99" in places  # the last of unequal lengths, known only after tokenizing
     assert manifest["pairs"] == len(Store(corpus.data)) == 120
     assert corpus.pairs("train") == good
 
@@ -111,7 +115,7 @@ def test_limits_count_pieces_and_hold_exactly(corpus: Corpus) -> None:
     expected = [pair for pair, pieces in zip(pairs, lengths, strict=True) if max(pieces) <= longest]
     manifest = corpus.prepare(corpus.config(pairs, data={**GIVEN, "max_length": longest}))
     assert corpus.pairs("train") == expected
-    assert manifest["dropped"] == {"too long": 200 - len(expected)}
+    assert manifest["dropped"]["too long"]["pairs"] == 200 - len(expected)
 
 
 def test_the_store_holds_what_the_tokenizer_makes_of_the_text(corpus: Corpus) -> None:
@@ -135,26 +139,30 @@ def test_odd_characters_stay_in_their_lines(corpus: Corpus) -> None:
     assert corpus.pairs("test") == odd
 
 
-def test_progress_counts_the_pairs(corpus: Corpus) -> None:
-    config, progress = corpus.config(distinct(130), data=GIVEN), Mock(spec=Bar)
-    prepare.prepare(config, prepare.fingerprint(config), corpus.tokenizer, corpus.data, progress)
-    progress.expect.assert_called_once_with(130)
-    assert sum(call.args[0] for call in progress.advance.call_args_list) == 130
-
-
 @pytest.mark.parametrize(
     ("train", "data", "words"),
     [
         ([], GIVEN, "no training pair is left: the files are empty"),
         ([("", ""), (" ", "\t")], GIVEN, "no training pair is left: 2 empty"),
-        ([("", "")] * 30, {}, "too few to hold out valid and test"),
+        ([("", "")] * 30, {}, "no training pair is left: 30 empty"),
         (distinct(9), {}, "9 different pairs are too few to hold out valid and test"),
         (distinct(3) * 50, {}, "3 different pairs are too few"),
+        (distinct(3) * 50, {"drop": []}, "3 different pairs are too few"),
         (distinct(100), {**GIVEN, "valid": []}, "data.valid"),
         (distinct(100), {**GIVEN, "test": []}, "data.test"),
         (distinct(100), {**GIVEN, "max_length": 1}, "no training pair is left: 100 too long"),
     ],
-    ids=["empty", "blank", "blank, held out", "nine", "three, often", "valid empty", "test empty", "all too long"],
+    ids=[
+        "empty",
+        "blank",
+        "blank, held out",
+        "nine",
+        "three, often",
+        "three, kept",
+        "valid empty",
+        "test empty",
+        "all too long",
+    ],
 )
 def test_too_little_text_is_an_error_that_says_why(
     corpus: Corpus, train: Pairs, data: dict[str, Any], words: str
@@ -180,7 +188,7 @@ def test_given_sets_are_copied_as_they_are(corpus: Corpus) -> None:
     test = [("", "bar"), ("ban  ban ", " bar"), ("ban " * 500, "b"), ("", "")]
     manifest = corpus.prepare(corpus.config(distinct(100), data={**GIVEN, "test": test}))
     assert corpus.pairs("test") == test
-    assert prepare.evaluation_set(corpus.data, "test") == ([s for s, _ in test], [[t for _, t in test]])
+    assert evaluation_set(corpus.data, "test") == ([s for s, _ in test], [[t for _, t in test]])
     assert manifest["held_out"] == {}
     assert manifest["pairs"] == 100
 
@@ -193,7 +201,7 @@ def test_several_references_are_kept_apart(corpus: Corpus) -> None:
     (corpus.folder / "test.source").write_text("eins\nzwei\n", encoding="utf-8")
     test = {"source": str(corpus.folder / "test.source"), "target": [str(path) for path in references]}
     corpus.prepare(corpus.config(distinct(100), data={**GIVEN, "test": test}))
-    assert prepare.evaluation_set(corpus.data, "test") == (
+    assert evaluation_set(corpus.data, "test") == (
         ["eins", "zwei"],
         [["one 0", "two 0"], ["one 1", "two 1"], ["one 2", "two 2"]],
     )
@@ -207,7 +215,7 @@ def test_a_damaged_evaluation_set_is_an_artefact(corpus: Corpus, damage: str) ->
     else:
         (corpus.data / f"test.{damage.split()[1]}.txt").unlink()
     with pytest.raises(ArtefactError):
-        prepare.evaluation_set(corpus.data, "test")
+        evaluation_set(corpus.data, "test")
 
 
 def test_one_percent_of_each_is_held_out_and_kept_from_training(corpus: Corpus) -> None:
@@ -231,7 +239,7 @@ def test_copies_stay_on_one_side_and_are_evaluated_once(corpus: Corpus) -> None:
     draw = random.Random(5)
     copied = [*pairs, *draw.choices(pairs, k=400)]
     draw.shuffle(copied)
-    manifest = corpus.prepare(corpus.config(copied))
+    manifest = corpus.prepare(corpus.config(copied, data={"drop": []}))
     valid, test, train = (corpus.pairs(split) for split in ("valid", "test", "train"))
     assert len(valid) == len(set(valid)) == len(test) == len(set(test)) == 6
     assert not set(valid) & set(test)
@@ -242,7 +250,7 @@ def test_copies_stay_on_one_side_and_are_evaluated_once(corpus: Corpus) -> None:
 
 def test_a_corpus_of_few_pairs_that_repeat_is_not_held_out_whole(corpus: Corpus) -> None:
     """1 % of 6,000 lines is 60, but there are only 60 different pairs."""
-    manifest = corpus.prepare(corpus.config(distinct(60) * 100))
+    manifest = corpus.prepare(corpus.config(distinct(60) * 100, data={"drop": []}))
     assert 1 <= manifest["held_out"]["valid"] <= 6
     assert 1 <= manifest["held_out"]["test"] <= 6
     assert manifest["pairs"] >= 4800
@@ -271,7 +279,57 @@ def test_preparing_again_gives_the_same_files(corpus: Corpus) -> None:
 def test_the_hash_of_a_pair_tells_where_the_source_ends(source: str, target: str) -> None:
     source, target = (text.replace("\n", "").encode("utf-8", "replace").decode() for text in (source, target))
     if target:
-        assert prepare.pair_hash(source, target) != prepare.pair_hash(source + target[0], target[1:])
+        assert pair_hash(source, target) != pair_hash(source + target[0], target[1:])
+
+
+# --- several corpora and sets
+
+
+def test_several_corpora_lie_one_after_the_other_with_their_weights(corpus: Corpus) -> None:
+    """Numbers of pairs are those that the rules left; a copy counts for the corpus that has it first."""
+    pairs = distinct(300)
+    more = {**corpus.write("more", [*pairs[190:], ("", "")]), "weight": 2.5}
+    config = corpus.config(pairs[:200], data=GIVEN)
+    tree = config.model_dump(exclude_defaults=True, by_alias=True)
+    tree["data"]["train"] = [*tree["data"]["train"], more]
+    manifest = corpus.prepare(Config.model_validate(tree))
+    assert corpus.pairs("train") == pairs
+    names = [f"{corpus.folder}/{name}.source" for name in ("train", "more")]
+    assert manifest["corpora"] == [
+        {"name": names[0], "read": 200, "pairs": 200, "weight": 1.0},
+        {"name": names[1], "read": 111, "pairs": 100, "weight": 2.5},
+    ]
+    assert manifest["dropped"]["duplicates"]["examples"][0]["place"] == f"{names[1]}:1"
+    assert manifest["dropped"]["empty"]["examples"][0]["place"] == f"{names[1]}:111"
+
+
+def test_named_sets_are_kept_apart_in_their_order(corpus: Corpus) -> None:
+    data = {"valid": GIVEN["valid"], "test": {name: corpus.write(name, distinct(5, n)) for n, name in enumerate("zab")}}
+    corpus.prepare(corpus.config(distinct(100), data=data))
+    assert prepare.set_names(corpus.data, "valid") == ["valid"]
+    assert prepare.set_names(corpus.data, "test") == ["test.z", "test.a", "test.b"]
+    assert corpus.pairs("test.a") == distinct(5, 1)
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_training_pairs_that_are_in_a_given_set_are_counted_and_dropped_on_demand(corpus: Corpus, drop: bool) -> None:
+    pairs = distinct(120)
+    rules = ["duplicates", "leaks"] if drop else ["duplicates"]
+    data = {"valid": pairs[3:5], "test": [pairs[7], ("unseen", "either")], "drop": rules}
+    manifest = corpus.prepare(corpus.config(pairs, data=data))
+    assert manifest["leaks"] == 3
+    assert manifest["pairs"] == (117 if drop else 120)
+    assert manifest["dropped"].get("leaks", {"pairs": 0})["pairs"] == (3 if drop else 0)
+
+
+def test_the_tokenizer_of_another_run_is_taken_as_it_is(corpus: Corpus) -> None:
+    corpus.prepare(corpus.config(distinct(100), data=GIVEN))
+    other = Corpus(corpus.folder / "other")
+    other.folder.mkdir()
+    config = other.config(distinct(150, 1), data=GIVEN, tokenizer={"from": str(corpus.folder)})
+    other.prepare(config)
+    assert (other.tokenizer / "joint.model").read_bytes() == (corpus.tokenizer / "joint.model").read_bytes()
+    assert "tokenizer.from.0" in fingerprint(config)["files"]
 
 
 # --- fingerprint
@@ -281,16 +339,16 @@ def test_the_fingerprint_of_unchanged_inputs_does_not_read_them_again(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = corpus.config(distinct(100), data=GIVEN)
-    known = prepare.fingerprint(config)
+    known = fingerprint(config)
     monkeypatch.setattr(Path, "open", lambda *arguments: pytest.fail("a file was read again"))
-    assert prepare.difference(known, prepare.fingerprint(config, known)) == ""
+    assert difference(known, fingerprint(config, known)) == ""
 
 
 def test_touching_a_file_changes_nothing(corpus: Corpus) -> None:
     config = corpus.config(distinct(100), data=GIVEN)
-    known = prepare.fingerprint(config)
+    known = fingerprint(config)
     os.utime(corpus.folder / "train.source", (1, 1))
-    assert prepare.difference(known, prepare.fingerprint(config, known)) == ""
+    assert difference(known, fingerprint(config, known)) == ""
 
 
 Change = Callable[[Corpus, Config], Config]
@@ -330,8 +388,8 @@ def with_setting(section: str | None, **values: Any) -> Change:
 )
 def test_the_fingerprint_names_what_changed(corpus: Corpus, change: Change, named: str) -> None:
     config = corpus.config(distinct(100), data=GIVEN)
-    known = prepare.fingerprint(config)
-    assert prepare.difference(known, prepare.fingerprint(change(corpus, config), known)) == named
+    known = fingerprint(config)
+    assert difference(known, fingerprint(change(corpus, config), known)) == named
 
 
 @pytest.mark.parametrize(
@@ -339,8 +397,8 @@ def test_the_fingerprint_names_what_changed(corpus: Corpus, change: Change, name
 )
 def test_the_fingerprint_does_not_care_how_it_is_trained(corpus: Corpus, change: Change) -> None:
     config = corpus.config(distinct(100), data=GIVEN)
-    known = prepare.fingerprint(config)
-    assert prepare.difference(known, prepare.fingerprint(change(corpus, config), known)) == ""
+    known = fingerprint(config)
+    assert difference(known, fingerprint(change(corpus, config), known)) == ""
 
 
 def test_a_changed_local_data_set_changes_the_fingerprint(corpus: Corpus) -> None:
@@ -348,17 +406,17 @@ def test_a_changed_local_data_set_changes_the_fingerprint(corpus: Corpus) -> Non
     folder.mkdir()
     config = corpus.config(distinct(10), data={"train": {"hub": str(folder), "split": "train"}})
     (folder / "train.jsonl").write_text('{"xx": "ban", "yy": "bar"}\n', encoding="utf-8")
-    known = prepare.fingerprint(config)
-    assert prepare.difference(known, prepare.fingerprint(config, known)) == ""
+    known = fingerprint(config)
+    assert difference(known, fingerprint(config, known)) == ""
     (folder / "train.jsonl").write_text('{"xx": "ban", "yy": "bat bat"}\n', encoding="utf-8")
-    assert prepare.difference(known, prepare.fingerprint(config, known)) == "data.train"
+    assert difference(known, fingerprint(config, known)) == "data.train"
 
 
 def test_a_missing_file_is_named(corpus: Corpus) -> None:
     config = corpus.config(distinct(10), data=GIVEN)
     (corpus.folder / "valid.source").unlink()
     with pytest.raises(DataError, match=r"valid\.source: no such file"):
-        prepare.fingerprint(config)
+        fingerprint(config)
 
 
 # --- manifest

@@ -1,10 +1,12 @@
 """Raw text in: text, TSV, JSON lines and Parquet files and data sets of the hub, as pairs."""
 
+import difflib
 import gzip
 import json
 import lzma
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +17,7 @@ from transformer_mt.errors import DataError
 Pair = tuple[str, list[str]]
 """A source line and its target lines: one, or several references."""
 
-_COMPRESSED = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}
+_COMPRESSED: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -29,24 +31,20 @@ def read_lines(path: Path) -> Iterator[str]:
         with path.open("rb") as file:
             start = file.peek(8)
             decompress = next((use for magic, use in _COMPRESSED.items() if start.startswith(magic)), None)
-            lines: BinaryIO = file if decompress is None else decompress(file)  # type: ignore[assignment]
-            for number, raw in enumerate(lines, start=1):
+            for number, raw in enumerate(file if decompress is None else decompress(file), start=1):
                 yield decode_line(raw, f"{path}:{number}", first=number == 1)
     except FileNotFoundError as error:
-        raise DataError(_missing(path)) from error
+        raise DataError(missing(path)) from error
     except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
         raise DataError(f"{path}: the compressed file is damaged after line {number}; copy it again") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}; give a file of text") from error
 
 
-def _missing(path: Path) -> str:
+def missing(path: Path) -> str:
     """What to say of a file that is not there: a URL, a neighbour of nearly the same name, or a wrong folder."""
-    import difflib
-
-    text = str(path)
-    if (scheme := text.find(":/")) > 0 and "/" not in text[:scheme].removeprefix(str(Path.cwd()) + "/"):
-        return f"{text[len(str(Path.cwd())) + 1 :] if text.startswith('/') else text}: a URL; download it, and give the file"
+    if re.match(r"[a-z]+:/", str(path)):
+        return f"{path}: a URL, not a file; download it and give the file"
     if not path.parent.is_dir():
         return f"{path}: no such file; there is no folder {path.parent}"
     names = [entry.name for entry in path.parent.iterdir()]
@@ -110,10 +108,11 @@ def _tsv_pairs(path: Path, columns: list[int]) -> Iterator[Pair]:
 def _row_pairs(rows: Iterator[tuple[str, Any]], columns: list[str]) -> Iterator[Pair]:
     """Columns may be flat, or inside ``translation``."""
     for where, row in rows:
-        texts = row.get("translation", row) if isinstance(row, dict) else None
-        if not isinstance(texts, dict):
-            raise DataError(f'{where}: expected a row such as {{"{columns[0]}": TEXT, "{columns[1]}": TEXT}}')
-        fields = [texts.get(column) for column in columns]
+        if not isinstance(row, dict):
+            example = json.dumps(dict.fromkeys(columns, "text"))
+            raise DataError(f"{where}: not an object; expected a row such as {example}")
+        texts = nested if isinstance(nested := row.get("translation"), dict) else row
+        fields: list[Any] = [texts.get(column) for column in columns]
         for column, field in zip(columns, fields, strict=True):
             if not isinstance(field, str):
                 has = ", ".join(map(str, texts)) or "none"
@@ -161,7 +160,7 @@ def _load(source: Source) -> Any:
     try:
         if source.parquet is not None:
             if not Path(source.parquet).exists():
-                raise DataError(_missing(Path(source.parquet)))
+                raise DataError(missing(Path(source.parquet)))
             return datasets.load_dataset("parquet", data_files=source.parquet, split="train", streaming=True)
         loaded = datasets.load_dataset(
             source.hub, source.name, split=source.split, revision=source.revision, streaming=source.stream

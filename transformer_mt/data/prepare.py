@@ -1,91 +1,29 @@
-"""From raw corpora to the token store: read, hold out, clean, learn the tokenizer, encode. Done again only when needed.
+"""From raw corpora to the token store: read, clean, hold out, learn the tokenizer, encode."""
 
-A training pair is dropped when a side is empty, when a side has more than ``max_length`` pieces, or when one side has
-more than ``max_ratio`` times the pieces of the other. What is dropped is counted.
-"""
-
-import hashlib
-import heapq
 import json
 import shutil
-from collections import Counter
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Any
 
-from transformer_mt.config import Config, Source
-from transformer_mt.data.corpus import Pair, read_lines, read_pairs
+import numpy as np
+
+from transformer_mt.config import Config, Languages, Source
+from transformer_mt.data import corpus
+from transformer_mt.data.cleaning import Cleaner, Dropped, pair_hash
+from transformer_mt.data.corpus import read_lines, read_pairs
+from transformer_mt.data.fingerprint import file_print
+from transformer_mt.data.sets import Lottery, evaluation_set, write_given_sets, write_held_out
 from transformer_mt.data.store import SIDES, StoreWriter
-from transformer_mt.data.tokenizer import LONGEST_PIECE, Tokenizer, learn
+from transformer_mt.data.tokenizer import Tokenizer, learn
 from transformer_mt.errors import ArtefactError, DataError
-from transformer_mt.terminal import Bar
+from transformer_mt.rundir import RunDirectory
+from transformer_mt.terminal import bar, say
 
-HELD_OUT = 2_000  # pairs at most, of each of validation and test
 _CHUNK = 8_192  # pairs encoded at once
-
-
-def fingerprint(config: Config, known: dict[str, Any] | None = None, *, may_miss: bool = False) -> dict[str, Any]:
-    """What the token store depends on: the settings, and size, time and SHA-256 of every text file.
-
-    A file whose size and time are those of ``known`` is not read again; with ``may_miss`` one that is gone is taken to
-    be as it was. Raises DataError when one is missing.
-    """
-    files: dict[str, Any] = {}
-    before = {} if known is None else known["files"]
-    for split in ("train", "valid", "test"):
-        sources = config.data.train if split == "train" else list(config.data.sets(split).values())
-        for number, path in enumerate(path for source in sources for path in _files(source)):
-            key = f"{split}.{number}"
-            try:
-                gone = may_miss and key in before and not path.exists()
-                files[key] = before[key] if gone else _file_print(path, before.get(key))
-            except DataError as error:
-                raise DataError(f"data.{split}: {error}") from error
-    settings = {
-        "languages": config.languages.model_dump(),
-        "tokenizer": config.tokenizer.model_dump(),
-        "max_length": config.data.max_length,
-        "max_ratio": config.data.max_ratio,
-        "hub": {
-            split: source.model_dump(exclude_none=True)
-            for split in ("train", "valid", "test")
-            for source in (config.data.train if split == "train" else config.data.sets(split).values())
-            if source.hub is not None
-        },
-        "seed": config.seed,
-    }
-    return {"settings": settings, "files": files}
-
-
-def _files(source: Source) -> list[Path]:
-    """The files of a corpus on this machine; of a data set folder, all of them."""
-    if source.hub is not None:
-        return sorted(path for path in Path(source.hub).rglob("*") if path.is_file())
-    return [Path(path) for path in source.files]
-
-
-def _file_print(path: Path, before: dict[str, Any] | None) -> dict[str, Any]:
-    try:
-        stat = path.stat()
-        if before and (before["size"], before["time"]) == (stat.st_size, stat.st_mtime_ns):
-            return before
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    return {"size": stat.st_size, "time": stat.st_mtime_ns, "sha256": digest}
-
-
-def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Name what differs between two fingerprints; empty when they describe the same store."""
-    changed = [key for key, value in new["settings"].items() if old["settings"].get(key) != value]
-    hashes = ({k: f["sha256"] for k, f in print_["files"].items()} for print_ in (old, new))
-    before, after = hashes
-    changed += [f"data.{key.split('.')[0]}" for key in {**before, **after} if before.get(key) != after.get(key)]
-    return ", ".join(sorted(set(changed)))
 
 
 def read_manifest(data: Path) -> dict[str, Any] | None:
@@ -95,14 +33,21 @@ def read_manifest(data: Path) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        manifest["fingerprint"]["files"], manifest["fingerprint"]["settings"], manifest["pairs"]
+        manifest["fingerprint"]["files"], manifest["fingerprint"]["settings"], manifest["pairs"], manifest["sets"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{path}: damaged; train in a new run_dir") from error
     return manifest  # type: ignore[no-any-return]
 
 
-def prepare(config: Config, prints: dict[str, Any], tokenizer_dir: Path, data: Path, progress: Bar
-            ) -> dict[str, Any]:  # fmt: skip
+def set_names(data: Path, split: str) -> list[str]:
+    """The sets of ``valid`` or ``test``, in the order of the configuration. Raises ArtefactError."""
+    manifest = read_manifest(data)
+    if manifest is None:
+        raise ArtefactError(f"{data}: no token store here; run `mt tokenize` first")
+    return list(manifest["sets"][split])
+
+
+def prepare(config: Config, prints: dict[str, Any], tokenizer_dir: Path, data: Path) -> dict[str, Any]:
     """Make tokenizer and store from scratch; return the manifest, which is written last.
 
     Raises DataError when the text is at fault.
@@ -110,181 +55,147 @@ def prepare(config: Config, prints: dict[str, Any], tokenizer_dir: Path, data: P
     for directory in (tokenizer_dir, data):
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
-    held_out = _write_evaluation_sets(config, data)
-    dropped: Counter[str] = Counter()
-    staged = {side: data / f"staged.{side}.txt" for side in SIDES}
-    pairs = _stage(config, held_out, staged, dropped)
-    tokenizer = learn(
-        lambda: read_lines(staged["source"]),
-        lambda: read_lines(staged["target"]),
-        pairs,
-        config.tokenizer,
-        config.seed,
-    )
+    sets, dropped, staged = write_given_sets(config, data), Dropped(), _Staged(config, data)
+    lottery = Lottery([split for split, names in sets.items() if not names])
+    staged.write(config, _hashes(data, chain(*sets.values())), lottery, dropped)
+    if staged.pairs == 0:
+        raise DataError(_nothing_left(dropped))
+    drawn = lottery.draw()
+    staged.held_out = write_held_out(data, drawn, staged.all_pairs())
+    tokenizer = _tokenizer(config, staged)
     tokenizer.save(tokenizer_dir)
-    progress.expect(pairs)
-    kept = _encode(config, tokenizer, staged, data, dropped, progress)
-    if kept == 0:
-        raise DataError(f"no training pair is left: {_counts(dropped)}")
-    for path in staged.values():
-        path.unlink()
+    kept = _encode(config, tokenizer, staged, data, dropped)
+    if sum(kept) == 0:
+        raise DataError(_nothing_left(dropped))
+    staged.remove()
     manifest = {
         "fingerprint": prints,
-        "pairs": kept,
-        "held_out": held_out.counts,
-        "dropped": dict(dropped),
+        "pairs": sum(kept),
+        "corpora": [
+            {"name": corpus.name(source), "read": read, "pairs": pairs, "weight": source.weight}
+            for source, read, pairs in zip(config.data.train, staged.read, kept, strict=True)
+        ],
+        "sets": {split: names or [split] for split, names in sets.items()},
+        "held_out": {split: len(values) for split, values in drawn.items()},
+        "leaks": staged.leaks,
+        "dropped": dropped.to_json(),
         "vocabulary": {"source": tokenizer.source_size, "target": tokenizer.target_size},
-        "tokenizer": {path.name: _file_print(path, None)["sha256"] for path in Tokenizer.files(tokenizer_dir)},
+        "tokenizer": {path.name: file_print(path)["sha256"] for path in Tokenizer.files(tokenizer_dir)},
     }
-    (data / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    (data / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
     return manifest
 
 
-def _counts(dropped: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {rule}" for rule, count in sorted(dropped.items())) or "the files are empty"
+def _nothing_left(dropped: Dropped) -> str:
+    why = str(dropped) or "the files are empty"
+    return f"data.train: no training pair is left: {why}; see data.drop, data.max_length and data.max_ratio"
 
 
-class _HeldOut:
-    """Pairs that training must not see, by hash, so that copies stay on one side."""
+class _Staged:
+    """Cleaned pairs as plain lines, with the place that each was read from."""
 
-    def __init__(self) -> None:
-        self.hashes: set[int] = set()
-        self.counts: dict[str, int] = {}
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.names = [corpus.name(source) for source in config.data.train]
+        self.read = [0] * len(self.names)  # pairs of each corpus, dropped ones included
+        self.pairs = 0
+        self.held_out: set[int] = set()  # by number among the staged
+        self.leaks = 0  # pairs that are in a given validation or test set, too
+        self._text = {side: folder / f"staged.{side}.txt" for side in SIDES}
+        self._rows = folder / "staged.rows"  # for every pair its number among all that were read
 
+    def write(self, config: Config, given: set[int], lottery: Lottery, dropped: Dropped) -> None:
+        """Read every corpus once; keep what the rules leave. Raises DataError when the text is at fault."""
+        first = (pair for source in config.data.train for pair in self._pairs(source, config.languages))
+        cleaner = Cleaner(config.data, config.languages, first, given)
+        with ExitStack() as stack, bar("reading", None, "pairs") as progress:
+            files = [
+                stack.enter_context(path.open("w", encoding="utf-8", newline="\n")) for path in self._text.values()
+            ]
+            rows = stack.enter_context(self._rows.open("wb"))
+            for number, source in enumerate(config.data.train):
+                before = sum(self.read)
+                for line, pair in enumerate(self._pairs(source, config.languages), start=1):
+                    rule, value = cleaner.text_rule(*pair), pair_hash(*pair)
+                    self.leaks += value in given
+                    if rule is None:
+                        lottery.add(value)
+                        for file, text in zip(files, pair, strict=True):
+                            file.write(text + "\n")
+                        rows.write((before + line - 1).to_bytes(8, "little"))
+                        self.pairs += 1
+                    else:
+                        dropped.add(rule, f"{self.names[number]}:{line}", *pair)
+                    self.read[number] = line
+                    progress.advance()
 
-def pair_hash(source: str, target: str) -> int:
-    """A hash of a pair that is the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(f"{source}\n{target}".encode(), digest_size=8).digest(), "big")
+    @staticmethod
+    def _pairs(source: Source, languages: Languages) -> Iterator[tuple[str, str]]:
+        try:
+            for line, targets in read_pairs(source, languages):
+                yield line, targets[0]
+        except DataError as error:
+            raise DataError(f"data.train: {error}") from error
 
+    def lines(self, side: str) -> Iterator[str]:
+        """The lines of a side that training may have."""
+        return (line for n, line in enumerate(read_lines(self._text[side])) if n not in self.held_out)
 
-def _write_evaluation_sets(config: Config, data: Path) -> _HeldOut:
-    """Write raw validation and test text; hold out of training what is not given: 1 % each, chosen by hash."""
-    held_out = _HeldOut()
-    missing = [split for split in ("valid", "test") if getattr(config.data, split) is None]
-    for split in ("valid", "test"):
-        if split not in missing:
-            source = getattr(config.data, split)[split]
-            if _write_split(data, split, read_pairs(source, config.languages)) == 0:
-                raise DataError(f"data.{split}: {source.source or source.hub} is empty")
-    if not missing:
-        return held_out
+    def all_pairs(self) -> Iterator[tuple[str, str]]:
+        """The pairs, those that are held out included."""
+        return zip(*map(read_lines, self._text.values()), strict=True)
 
-    total, smallest = 0, list[int]()  # the smallest hashes, as a heap of their negatives
-    known: set[int] = set()
-    for source_line, targets in _full_pairs(config):
-        total += 1
-        value = pair_hash(source_line, targets[0])
-        if value in known:
-            continue
-        if len(smallest) < 10 * HELD_OUT:
-            heapq.heappush(smallest, -value)
-            known.add(value)
-        elif value < -smallest[0]:
-            known.remove(-heapq.heappushpop(smallest, -value))
-            known.add(value)
-    if len(known) < 10:
-        raise DataError(f"data.train: {len(known)} different pairs are too few to hold out {' and '.join(missing)}")
-    size = min(HELD_OUT, max(1, min(total // 100, len(known) // 10)))  # a tenth, where nearly all are copies
-    chosen = sorted(known)
-    for number, split in enumerate(missing):
-        mine = set(chosen[number * size : (number + 1) * size])
-        held_out.hashes |= mine
-        held_out.counts[split] = _write_split(data, split, _first_copies(_full_pairs(config), mine))
-    return held_out
+    def rows(self) -> Iterator[int]:
+        """The numbers, among all that were read, of the pairs that training may have."""
+        numbers = np.memmap(self._rows, "<i8", "r") if self.pairs else ()
+        return (int(row) for n, row in enumerate(numbers) if n not in self.held_out)
 
+    def corpus(self, row: int) -> int:
+        """The corpus that a pair was read from."""
+        return next(n for n, end in enumerate(accumulate(self.read)) if row < end)
 
-def _full_pairs(config: Config) -> Iterator[Pair]:
-    """Training pairs with text on both sides."""
-    for source, targets in read_pairs(config.data.train[0], config.languages):
-        if source.strip() and targets[0].strip():
-            yield source, targets
+    def place(self, row: int) -> str:
+        """File and line of a pair."""
+        number = self.corpus(row)
+        return f"{self.names[number]}:{row - sum(self.read[:number]) + 1}"
 
-
-def _first_copies(pairs: Iterator[Pair], hashes: set[int]) -> Iterator[Pair]:
-    left = set(hashes)
-    for source, targets in pairs:
-        value = pair_hash(source, targets[0])
-        if value in left:
-            left.remove(value)
-            yield source, targets
-
-
-def _write_split(data: Path, split: str, pairs: Iterator[Pair]) -> int:
-    """Write ``SPLIT.source.txt`` and ``SPLIT.target.txt`` (or ``.target.0.txt``, … for several references)."""
-    count = 0
-    files: list[Any] = []
-    try:
-        for source, targets in pairs:
-            if not files:
-                names = ["target"] if len(targets) == 1 else [f"target.{i}" for i in range(len(targets))]
-                for name in ("source", *names):
-                    files.append((data / f"{split}.{name}.txt").open("w", encoding="utf-8", newline="\n"))
-            for file, line in zip(files, (source, *targets), strict=True):
-                file.write(line + "\n")
-            count += 1
-    finally:
-        for file in files:
-            file.close()
-    return count
+    def remove(self) -> None:
+        """Delete the files."""
+        for path in (*self._text.values(), self._rows):
+            path.unlink()
 
 
-def evaluation_set(data: Path, split: str) -> tuple[list[str], list[list[str]]]:
-    """The source lines of a split and its references, each a list of lines. Raises ArtefactError."""
-    targets = sorted(data.glob(f"{split}.target*.txt"))
-    if not targets:
-        raise ArtefactError(f"{data}: no {split} text here; run `mt tokenize` again")
-    try:
-        sources, references = list(read_lines(data / f"{split}.source.txt")), [list(read_lines(p)) for p in targets]
-    except DataError as error:
-        raise ArtefactError(str(error)) from error
-    if any(len(lines) != len(sources) for lines in references):
-        raise ArtefactError(f"{data}: the {split} text is damaged; its sides have different numbers of lines")
-    return sources, references
+def _hashes(data: Path, names: Iterable[str]) -> set[int]:
+    """The pairs of validation and test sets, by hash."""
+    sets = (evaluation_set(data, name) for name in names)
+    return {pair_hash(*pair) for sources, references in sets for pair in zip(sources, references[0], strict=True)}
 
 
-def _stage(config: Config, held_out: _HeldOut, staged: dict[str, Path], dropped: Counter[str]) -> int:
-    """Copy training pairs to plain files, less those that are held out, empty or far too long; return their number."""
-    # A line of more characters has more than max_length pieces (but for runs of spaces, which tokenizers collapse).
-    limit, count = config.data.max_length * LONGEST_PIECE, 0
+def _tokenizer(config: Config, staged: _Staged) -> Tokenizer:
+    if config.tokenizer.from_ is not None:
+        return Tokenizer.load(RunDirectory(Path(config.tokenizer.from_)).tokenizer)
+    say("learning the tokenizer …")
+    source, target = (partial(staged.lines, side) for side in SIDES)
+    return learn(source, target, staged.pairs - len(staged.held_out), config.tokenizer, config.seed)
+
+
+def _encode(config: Config, tokenizer: Tokenizer, staged: _Staged, data: Path, dropped: Dropped) -> list[int]:
+    """Encode the staged pairs into the store; return how many of each corpus the rules left."""
+    kept = [0] * len(staged.names)
+    cleaner = Cleaner(config.data, config.languages)
+    vocabulary = {"source": tokenizer.source_size, "target": tokenizer.target_size}
+    pairs = zip(staged.rows(), *map(staged.lines, SIDES), strict=True)
     with (
-        staged["source"].open("w", encoding="utf-8", newline="\n") as source_file,
-        staged["target"].open("w", encoding="utf-8", newline="\n") as target_file,
+        StoreWriter(data, vocabulary) as writer,
+        bar("encoding", staged.pairs - len(staged.held_out), "pairs") as progress,
     ):
-        for source, targets in read_pairs(config.data.train[0], config.languages):
-            target = targets[0]
-            if not source.strip() or not target.strip():
-                dropped["empty"] += 1
-            elif max(len(source), len(target)) > limit:
-                dropped["too long"] += 1
-            elif not held_out.hashes or pair_hash(source, target) not in held_out.hashes:
-                source_file.write(source + "\n")
-                target_file.write(target + "\n")
-                count += 1
-    if count == 0:
-        raise DataError(f"data.train: no training pair is left: {_counts(dropped)}")
-    return count
-
-
-def _encode(config: Config, tokenizer: Tokenizer, staged: dict[str, Path], data: Path, dropped: Counter[str],
-            progress: Bar) -> int:  # fmt: skip
-    """Encode the staged pairs into the store; return how many the rules left."""
-    kept = 0
-    longest, ratio = config.data.max_length, config.data.max_ratio
-    lines = zip(read_lines(staged["source"]), read_lines(staged["target"]), strict=True)
-    with StoreWriter(data, {"source": tokenizer.source_size, "target": tokenizer.target_size}) as writer:
-        while chunk := list(islice(lines, _CHUNK)):
-            sources, targets = zip(*chunk, strict=True)
+        while chunk := list(islice(pairs, _CHUNK)):
+            rows, sources, targets = zip(*chunk, strict=True)
             encoded = zip(tokenizer.encode_source(sources), tokenizer.encode_target(targets), strict=True)
-            for text, ids in zip(chunk, encoded, strict=True):
-                short, long = sorted(map(len, ids))
-                if short == 0:
-                    dropped["empty"] += 1
-                elif long > longest:
-                    dropped["too long"] += 1
-                elif long > ratio * short:
-                    dropped["length ratio"] += 1
+            for row, text, ids in zip(rows, zip(sources, targets, strict=True), encoded, strict=True):
+                if (rule := cleaner.length_rule(*ids)) is not None:
+                    dropped.add(rule, staged.place(row), *text)
                 else:
                     writer.add(text, ids)
-                    kept += 1
+                    kept[staged.corpus(row)] += 1
             progress.advance(len(chunk))
     return kept

@@ -1,0 +1,117 @@
+"""Validation and test sets: raw text beside the token store, held out of training where it is not given."""
+
+import heapq
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from transformer_mt.config import Config
+from transformer_mt.data.cleaning import pair_hash
+from transformer_mt.data.corpus import Pair, name, read_lines, read_pairs
+from transformer_mt.errors import ArtefactError, DataError
+
+HELD_OUT = 2_000  # pairs at most, of each of validation and test
+
+
+def write_given_sets(config: Config, data: Path) -> dict[str, list[str]]:
+    """Write the sets that the configuration gives; return their names by split. Raises DataError."""
+    names: dict[str, list[str]] = {"valid": [], "test": []}
+    for split, written in names.items():
+        for set_name, source in config.data.sets(split).items():
+            try:
+                count = _write(data, set_name, read_pairs(source, config.languages))
+            except DataError as error:
+                raise DataError(f"data.{set_name}: {error}") from error
+            if count == 0:
+                raise DataError(f"data.{set_name}: {name(source)} is empty; give pairs, or leave data.{split} out")
+            written.append(set_name)
+    return names
+
+
+class Lottery:
+    """Draws the pairs that are held out: those of the smallest hashes, so that copies stay on one side."""
+
+    def __init__(self, splits: list[str]) -> None:
+        self.splits = splits  # that want pairs
+        self._total, self._smallest = 0, list[int]()  # a heap of their negatives
+        self._known: set[int] = set()
+
+    def add(self, value: int) -> None:
+        """Let the pair of this hash take part."""
+        self._total += 1
+        if value in self._known:
+            return
+        if len(self._smallest) < 10 * HELD_OUT:
+            heapq.heappush(self._smallest, -value)
+            self._known.add(value)
+        elif value < -self._smallest[0]:
+            self._known.remove(-heapq.heappushpop(self._smallest, -value))
+            self._known.add(value)
+
+    def draw(self) -> dict[str, set[int]]:
+        """The hashes for each split: 1 % of the pairs, at most HELD_OUT. Raises DataError when there are too few."""
+        if self.splits and len(self._known) < 10:
+            raise DataError(
+                f"data.train: {len(self._known)} different pairs are too few to hold out {' and '.join(self.splits)}; "
+                "give more text"
+            )
+        # A tenth of the different ones, where nearly all are copies.
+        size = min(HELD_OUT, max(1, min(self._total // 100, len(self._known) // 10)))
+        chosen = sorted(self._known)
+        return {split: set(chosen[n * size : (n + 1) * size]) for n, split in enumerate(self.splits)}
+
+
+def write_held_out(data: Path, drawn: dict[str, set[int]], pairs: Iterable[tuple[str, str]]) -> set[int]:
+    """Write the pairs that were drawn, each once; return the numbers of all pairs that training must not have."""
+    if not drawn:
+        return set()
+    left = {value: split for split, values in drawn.items() for value in values}
+    taken, rows = set(left), set()
+    with ExitStack() as stack:
+        files = {split: [stack.enter_context(file) for file in _open(data, split, 1)] for split in drawn}
+        for number, pair in enumerate(pairs):
+            if (value := pair_hash(*pair)) in taken:
+                rows.add(number)
+                if (split := left.pop(value, None)) is not None:
+                    for file, line in zip(files[split], pair, strict=True):
+                        file.write(line + "\n")
+    return rows
+
+
+def _open(data: Path, set_name: str, references: int) -> list[Any]:
+    """``NAME.source.txt`` and ``NAME.target.txt`` (or ``.target.0.txt``, … for several references)."""
+    targets = ["target"] if references == 1 else [f"target.{i}" for i in range(references)]
+    return [
+        (data / f"{set_name}.{side}.txt").open("w", encoding="utf-8", newline="\n") for side in ("source", *targets)
+    ]
+
+
+def _write(data: Path, set_name: str, pairs: Iterator[Pair]) -> int:
+    count = 0
+    files: list[Any] = []
+    try:
+        for source, targets in pairs:
+            files = files or _open(data, set_name, len(targets))
+            for file, line in zip(files, (source, *targets), strict=True):
+                file.write(line + "\n")
+            count += 1
+    finally:
+        for file in files:
+            file.close()
+    return count
+
+
+def evaluation_set(data: Path, set_name: str) -> tuple[list[str], list[list[str]]]:
+    """The source lines of a set and its references, each a list of lines. Raises ArtefactError."""
+    targets = sorted(data.glob(f"{set_name}.target*.txt"), key=lambda path: (len(path.name), path.name))
+    if not targets:
+        raise ArtefactError(f"{data}: no {set_name} text here; run `mt tokenize` again")
+    try:
+        sources, references = list(read_lines(data / f"{set_name}.source.txt")), [list(read_lines(p)) for p in targets]
+    except DataError as error:
+        raise ArtefactError(f"{error}; run `mt tokenize` again") from error
+    if any(len(lines) != len(sources) for lines in references):
+        raise ArtefactError(f"{data}: the {set_name} text is damaged, its sides have different numbers of lines; run "
+                            "`mt tokenize` again")  # fmt: skip
+    return sources, references
