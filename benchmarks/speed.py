@@ -31,8 +31,8 @@ def train(config: Config, store: Store, tokenizer: Tokenizer, seconds: float) ->
     for step, (buckets, _) in enumerate(batches.walk(Position())):
         if step == 5:
             tokens, started = 0, time.perf_counter()
-        for rows in buckets:
-            batch = batches.collate(rows)
+        for bucket in buckets:
+            batch = bucket.collate()
             real = batch.target_out != PAD
             hidden = model(batch.source, batch.target_in)[real]
             loss = smoothed_cross_entropy(hidden, model.projection, batch.target_out[real], 0.1)

@@ -16,7 +16,7 @@ PACKAGE = "transformer_mt"
 # Row 6 is the top. A module imports rows below its own, and within its row only its own room.
 ROWS = {
     6: {"cli", "__main__"},
-    5: {"experiment", "interactive", "report", "serve"},
+    5: {"experiment", "interactive", "report", "serve", "starter"},
     4: {"evaluate", "alignment", "preflight", "export"},
     3: {"translate", "training"},
     2: {"decoding", "checkpoint"},

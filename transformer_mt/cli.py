@@ -30,9 +30,47 @@ Checkpoint = Annotated[str, typer.Option(metavar="NAME", help="best, last, or th
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.")]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+        from platform import python_version
+
+        from transformer_mt import __version__
+
+        print(f"mt {__version__} (Python {python_version()}, PyTorch {version('torch')})")
+        raise Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")]
+
+
 @app.callback()
-def _options(debug: Debug = False) -> None:
+def _options(debug: Debug = False, version: Version = False) -> None:
     pass
+
+
+@app.command()
+def init(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Text of the language to translate from.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Its translation, line by line.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write there; SOURCE-TARGET.yaml when left out.")
+    ] = None,
+    languages: Annotated[
+        str | None, typer.Option(metavar="CODES", help="Such as de-en; told from names and text when left out.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+) -> None:
+    """Write a configuration for two text files.
+
+    With values that suit the amount of text, and their reasons; validation and test files beside them are used.
+
+    Example:  mt init train.de train.en
+    """
+    from transformer_mt import starter
+
+    _writable("--output", output)
+    starter.init((source, target), output, languages, overwrite=overwrite)
 
 
 @app.command()
@@ -54,6 +92,7 @@ def train(
     config: Config,
     set_: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run that run_dir holds.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run that run_dir holds.")] = False,
 ) -> None:
     """Train a model, from text to the best checkpoint.
 
@@ -64,18 +103,30 @@ def train(
     from transformer_mt import experiment
     from transformer_mt.config_file import load_config
 
-    experiment.train(load_config(config, set_ or ()), resume=resume, started=_STARTED)
+    if resume and overwrite:
+        raise ConfigError("--resume --overwrite: one goes on with a run, the other deletes it; choose one")
+    experiment.train(load_config(config, set_ or ()), resume=resume, overwrite=overwrite, started=_STARTED)
+
+
+def _writable(option: str, path: Path | None) -> None:
+    """Raise SystemFault where a file could not be written: before the work, not after it."""
+    if path is not None and not path.parent.is_dir():
+        raise SystemFault(f"{option} {path}: there is no folder {path.parent}; make it, or choose another")
 
 
 @app.command("eval")
 def evaluate(
     run: Run,
-    split: Annotated[str, typer.Option(help="test or valid.")] = "test",
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="SOURCE REFERENCE", help="Other text; the run's own test sets when left out."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="test, valid, or one of several sets, as test.NAME.")] = "test",
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores there.")] = None,
     checkpoint: Checkpoint = "best",
     set_: Set = None,
 ) -> None:
-    """Score a run on its test set: BLEU, chrF, TER.
+    """Score a run on its test sets, or on other files: BLEU, chrF, TER.
 
     By sacreBLEU on the raw references, each with its signature; translations go to RUN/eval.
 
@@ -86,19 +137,34 @@ def evaluate(
     from transformer_mt import experiment
     from transformer_mt.config_file import load_config
 
-    if split not in ("test", "valid"):
-        raise ConfigError(f"--split {split}: expected test or valid")
-    scores = experiment.evaluate(load_config(run, set_ or ()), checkpoint, split)
+    source, *references = files or (None,)
+    if source is not None and not references:
+        raise ConfigError(f"{source}: has no REFERENCE to be compared with; give one, or use mt translate")
+    if source is not None and split != "test":
+        raise ConfigError(f"--split {split}: does not go with files; leave one of them out")
+    if split.partition(".")[0] not in ("test", "valid"):
+        raise ConfigError(f"--split {split}: unknown; expected test, valid or one of several sets, as test.NAME")
+    _writable("--json", json_file)
+    config = load_config(run, set_ or ())
+    if source is None:
+        sets = experiment.evaluate(config, checkpoint, split)
+    else:
+        sets = {source.name: experiment.evaluate_files(config, checkpoint, source, references)}
     if json_file is not None:
+        scores = sets if len(sets) > 1 else next(iter(sets.values()))
         try:
             json_file.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             error.filename = str(json_file)
             raise system_fault(error) from error
-    for name, label in (("bleu", "BLEU"), ("chrf", "chrF"), ("ter", "TER")):
-        print(f"{label} {scores[name]['score']:.2f}  {scores[name]['signature']}")
-    bleu, chrf = scores["bleu"]["score"], scores["chrf"]["score"]
-    print(f"BLEU {bleu:.2f} chrF {chrf:.2f} ({split}, {scores['sentences']} sentences)")
+    for name, scores in sets.items():
+        if len(sets) > 1:
+            print(name)
+        for metric, label in (("bleu", "BLEU"), ("chrf", "chrF"), ("ter", "TER")):
+            print(f"{label} {scores[metric]['score']:.2f}  {scores[metric]['signature']}")
+    for name, scores in sets.items():
+        bleu, chrf = scores["bleu"]["score"], scores["chrf"]["score"]
+        print(f"BLEU {bleu:.2f} chrF {chrf:.2f} ({name}, {scores['sentences']} sentences)")
 
 
 @app.command()
@@ -110,6 +176,8 @@ def translate(
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of standard output.")] = None,
     nbest: Annotated[int, typer.Option(min=1, help="Translations a line, at most decoding.beam_size.")] = 1,
     scores: Annotated[bool, typer.Option("--scores", help="Put the score and a tab before each translation.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="A JSON object a line, with scores and tokens.")] = False,
+    split: Annotated[bool, typer.Option("--split", help="Translate the sentences of each line one by one.")] = False,
     checkpoint: Checkpoint = "best",
     set_: Set = None,
 ) -> None:
@@ -120,21 +188,27 @@ def translate(
     Example:  echo "The dog sleeps." | mt translate runs/demo
     """
     from transformer_mt.config_file import load_config
-    from transformer_mt.interactive import prompt, stream
+    from transformer_mt.errors import missing
+    from transformer_mt.interactive import Job, prompt, stream
     from transformer_mt.translate import Translator
 
     config = load_config(run, set_ or ())
     if nbest > config.decoding.beam_size:
-        raise ConfigError(f"--nbest {nbest}: more than decoding.beam_size {config.decoding.beam_size}")
+        raise ConfigError(f"--nbest {nbest}: more than decoding.beam_size {config.decoding.beam_size}; ask for fewer")
+    if split and nbest > 1:
+        raise ConfigError(f"--nbest {nbest}: does not go with --split; leave one of them out")
+    if scores and (json or split):
+        raise ConfigError(f"--scores: does not go with --{'json' if json else 'split'}; --json has the scores anyway")
     if file is not None and not file.exists():
-        raise DataError(f"{file}: no such file")
+        raise DataError(missing(file))
     if file is not None and output is not None and output.exists() and output.samefile(file):
         raise ConfigError(f"--output {output}: is the file to translate; choose another")
-    translator = Translator.from_config(config, checkpoint)
+    _writable("--output", output)
+    translator, job = Translator.from_config(config, checkpoint), Job(nbest, scores, json, split)
     if file is None and output is None and sys.stdin.isatty() and sys.stdout.isatty():
-        prompt(translator, nbest, scores=scores)
+        prompt(translator, job, config.data.max_length)
     else:
-        stream(translator, file, output, nbest, scores=scores)
+        stream(translator, file, output, job, config.data.max_length)
 
 
 @app.command()
@@ -154,12 +228,15 @@ def score(
     from transformer_mt.config import Source
     from transformer_mt.config_file import load_config
     from transformer_mt.data.corpus import read_pairs
+    from transformer_mt.terminal import bar
     from transformer_mt.translate import Translator
 
     config = load_config(run, set_ or ())
     pairs = list(read_pairs(Source(source=str(source), target=str(target)), config.languages))
     translator = Translator.from_config(config, checkpoint)
-    for value in translator.score([pair[0] for pair in pairs], [pair[1][0] for pair in pairs]):
+    with bar("scoring", len(pairs), "lines") as progress:
+        values = translator.score([pair[0] for pair in pairs], [pair[1][0] for pair in pairs], progress.advance)
+    for value in values:
         print(f"{value:.4f}")
 
 

@@ -44,11 +44,11 @@ class Source(Section):
     def _one_kind(self) -> Self:
         kinds = [kind for kind in ("source", "tsv", "jsonl", "parquet", "hub") if getattr(self, kind) is not None]
         if len(kinds) != 1 or (kinds == ["source"]) != bool(self.target):
-            raise ValueError(f"expected one of {', '.join(KINDS)}")
+            raise ValueError(f"not one kind of source; expected one of {', '.join(KINDS)}")
         if self.hub is None and (self.name is not None or self.split is not None or self.revision is not None):
-            raise ValueError("'name', 'split' and 'revision' go with 'hub'")
+            raise ValueError("'name', 'split' and 'revision' go with 'hub'; leave them out")
         if self.stream and (self.hub is None or self.split is None):
-            raise ValueError("'stream' goes with 'hub' and 'split'")
+            raise ValueError("'stream' goes with 'hub' and 'split'; give both, or leave it out")
         return self
 
     @model_validator(mode="after")
@@ -56,11 +56,11 @@ class Source(Section):
         if self.columns is None:
             return self
         if self.source is not None:
-            raise ValueError("'columns' does not go with 'source' and 'target'")
+            raise ValueError("'columns' does not go with 'source' and 'target'; leave it out")
         numbers = [isinstance(column, int) and column > 0 for column in self.columns]
         if len(numbers) < 2 or not all(numbers if self.tsv is not None else [type(c) is str for c in self.columns]):
             kind = "numbers from 1 on" if self.tsv is not None else "names"
-            raise ValueError(f"columns: expected a list of {kind}, that of the source first")
+            raise ValueError(f"columns: expected a list of {kind}; that of the source comes first")
         return self
 
     @property
@@ -113,10 +113,10 @@ class Data(Section):
     def _one_target(self) -> Self:
         for split, sources in (("train", self.train), ("valid", (self.valid or {}).values())):
             if any(source.references > 1 for source in sources):
-                raise ValueError(f"{split}: several references are for the test set only")
+                raise ValueError(f"{split}: several references are for the test set only; give one")
         for name in (*(self.valid or ()), *(self.test or ())):
             if not name.replace("-", "").replace("_", "").isalnum():
-                raise ValueError(f"'{name}': the name of a set is made of letters, digits, '-' and '_'")
+                raise ValueError(f"'{name}': not a name of a set; use letters, digits, '-' and '_'")
         return self
 
     def sets(self, split: str) -> dict[str, Source]:
@@ -168,7 +168,7 @@ class Model(Section):
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
         if self.width % (2 * self.heads):
-            raise ValueError(f"width {self.width} is not an even multiple of heads {self.heads}")
+            raise ValueError(f"width {self.width} is not an even multiple of heads {self.heads}; change one of them")
         return self
 
 
@@ -210,9 +210,9 @@ class Training(Section):
     @model_validator(mode="after")
     def _ends(self) -> Self:
         if self.max_steps is None and self.max_epochs is None and self.max_minutes is None:
-            raise ValueError("one of max_steps, max_epochs and max_minutes must be set")
+            raise ValueError("the run has no end; set one of max_steps, max_epochs and max_minutes")
         if self.schedule == "linear" and self.max_steps is None:
-            raise ValueError("schedule 'linear' needs max_steps, the step at which the rate reaches zero")
+            raise ValueError("schedule 'linear' falls to zero at max_steps; set max_steps")
         return self
 
 
@@ -243,7 +243,9 @@ class Config(Section):
     def _positions_suffice(self) -> Self:
         if self.model.positions == "learned" and self.model.max_positions <= self.data.max_length:
             longest = self.data.max_length
-            raise ValueError(f"model.max_positions {self.model.max_positions} must exceed data.max_length {longest}")
+            raise ValueError(
+                f"model.max_positions {self.model.max_positions} is too small; it must exceed data.max_length {longest}"
+            )
         return self
 
     def to_yaml(self) -> str:

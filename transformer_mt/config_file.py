@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from transformer_mt.config import KINDS, Config, Section, Source
-from transformer_mt.errors import ConfigError
+from transformer_mt.errors import ConfigError, missing
 from transformer_mt.strict_yaml import KeyPath, parse_yaml
 
 
@@ -17,7 +17,7 @@ def _apply(tree: dict[str, Any], assignment: str, lines: dict[KeyPath, int]) -> 
     key, equals, text = assignment.partition("=")
     path = tuple(key.strip().split("."))
     if not equals or not all(path):
-        raise ConfigError(f"--set {assignment}: expected KEY=VALUE, such as training.max_steps=100")
+        raise ConfigError(f"--set {assignment}: not an assignment; expected KEY=VALUE, such as training.max_steps=100")
     if not text.strip():
         raise ConfigError(f"--set {assignment}: the value is missing; for none, write {key}=null")
     value, _ = parse_yaml(text, f"--set {key}")
@@ -207,10 +207,10 @@ def config_file(argument: Path) -> Path:
     if argument.is_dir():
         inner = argument / "config.yaml"
         if not inner.is_file():
-            raise ConfigError(f"{argument}: not a run directory (it has no config.yaml)")
+            raise ConfigError(f"{argument}: a folder without config.yaml; give a YAML file or a run directory")
         return inner
     if not argument.exists():
-        raise ConfigError(f"{argument}: no such configuration file or run directory")
+        raise ConfigError(missing(argument))
     return argument
 
 
@@ -223,10 +223,10 @@ def load_config(argument: Path, overrides: Sequence[str] = ()) -> Config:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}; give a YAML file") from error
     tree, lines = parse_yaml(text, str(path))
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected a mapping of {', '.join(Config.model_fields)}")
+        raise ConfigError(f"{path}: not a configuration; expected a mapping of {', '.join(Config.model_fields)}")
     given = {_apply(tree, assignment, lines) for assignment in overrides}
     if argument.is_dir() and ("run_dir",) not in given:
         tree["run_dir"] = str(argument)  # wherever it was moved to

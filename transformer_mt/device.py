@@ -19,10 +19,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """``auto`` is bfloat16 on a GPU that has it, else float32."""
+    """``auto`` is bfloat16 on a GPU that has it, else float32. Raises ConfigError for float16 without a CUDA GPU."""
     if name == "auto":
         name = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    return torch.bfloat16 if name == "bfloat16" else torch.float32
+    if name == "float16" and device.type != "cuda":
+        raise ConfigError("training.precision: float16 needs a CUDA GPU; choose bfloat16 or float32")
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[None]:

@@ -1,5 +1,9 @@
 """Errors that a user can cause or mend, each with the exit code of the command line."""
 
+import difflib
+import re
+from pathlib import Path
+
 
 class MtError(Exception):
     """An error to be told in one line, without a traceback; ``code`` is the exit code."""
@@ -49,3 +53,16 @@ def system_fault(error: OSError) -> SystemFault:
     """Turn an operating system's error into one line that names the file."""
     where = f"{error.filename}: " if error.filename else ""
     return SystemFault(f"{where}{error.strerror or error}")
+
+
+def missing(path: Path) -> str:
+    """What to say of a file that is not there: it is a URL, its neighbour is called nearly so, or its folder is not."""
+    if re.match(r"[a-z]+:/", str(path)):
+        return f"{path}: a URL, not a file; download it and give the file"
+    if not path.parent.is_dir():
+        return f"{path}: no such file; there is no folder {path.parent}"
+    try:
+        near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1)
+    except OSError:
+        near = []
+    return f"{path}: no such file; did you mean {near[0]}?" if near else f"{path}: no such file; check the path"

@@ -8,6 +8,7 @@ import sacrebleu
 import torch
 from sacrebleu.metrics.bleu import BLEU
 
+from transformer_mt.data.writing import language_code
 from transformer_mt.errors import DataError
 from transformer_mt.special import BOS, EOS, PAD
 from transformer_mt.terminal import warn
@@ -17,19 +18,14 @@ from transformer_mt.translate import LONGEST_SOURCE, Translator, by_length, padd
 _NEEDS = {"ja": "MeCab", "ko": "mecab_ko"}  # the module that sacreBLEU's tokenizer for a language imports
 
 
-def _base(language: str) -> str:
-    """``zh`` of ``zh_TW``."""
-    return language.replace("_", "-").split("-")[0].lower()
-
-
 def bleu_metric(language: str) -> BLEU:
     """BLEU with sacreBLEU's tokenizer for the target language: zh, ja-mecab, ko-mecab, else 13a."""
-    language = _base(language)
-    module = _NEEDS.get(language)
+    code = language_code(language) or ""
+    module = _NEEDS.get(code)
     if module is not None and importlib.util.find_spec(module) is None:
-        warn(f"BLEU by characters: for words, pip install 'transformer_mt[{language}]'; the signature says which")
+        warn(f"BLEU by characters: for words, pip install 'transformer_mt[{code}]'; the signature says which")
         return BLEU(tokenize="char")
-    return BLEU(trg_lang=language)
+    return BLEU(trg_lang=code)
 
 
 def corpus_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]], language: str) -> dict[str, Any]:
@@ -39,7 +35,7 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]
             raise DataError(f"{len(hypotheses)} translations, but reference {number} has {len(reference)} lines")
     if not hypotheses:
         raise DataError("nothing to evaluate: the set is empty")
-    unsegmented = _base(language) in ("zh", "ja")  # TER then counts characters
+    unsegmented = language_code(language) in ("zh", "ja")  # TER then counts characters
     ter = sacrebleu.TER(normalized=unsegmented, asian_support=unsegmented)
     metrics = {"bleu": bleu_metric(language), "chrf": sacrebleu.CHRF(), "ter": ter}
     result: dict[str, Any] = {}

@@ -7,31 +7,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from types import FrameType
 from typing import Any
 
 import torch
 
 from transformer_mt.checkpoint import Checkpoints, load_weights
-from transformer_mt.config import Config
+from transformer_mt.config import Config, Source
 from transformer_mt.config_file import load_config
 from transformer_mt.data import prepare
-from transformer_mt.data.batching import Batches
+from transformer_mt.data.batching import Batches, SubwordSampling
+from transformer_mt.data.corpus import read_pairs
+from transformer_mt.data.fingerprint import difference, fingerprint
+from transformer_mt.data.sets import evaluation_set
 from transformer_mt.data.store import Store
 from transformer_mt.data.tokenizer import Tokenizer
-from transformer_mt.device import choose_device
+from transformer_mt.device import choose_device, choose_precision
 from transformer_mt.errors import ArtefactError, ConfigError, DataError, Interrupted, MtError, system_fault
 from transformer_mt.evaluate import bleu_metric, corpus_scores, mean_nll
 from transformer_mt.rundir import RunDirectory, sha256, write_atomically
-from transformer_mt.terminal import bar, say
-from transformer_mt.training.metrics import Metrics, Validation, duration
+from transformer_mt.terminal import bar, say, warn
+from transformer_mt.training.fine_tuning import Origin
+from transformer_mt.training.metrics import Metrics, Validation, duration, summary_writer
 from transformer_mt.training.trainer import Trainer, derive_seed
 from transformer_mt.translate import Translator, make_model, tokenizer_hash
 
 # What may differ when a run is resumed: limits, intervals and where it is computed. The rest is the experiment.
 _FREE = {
     "training": {"max_steps", "max_epochs", "max_minutes", "patience", "log_every", "save_every", "validate_every",
-                 "keep_last", "average", "samples"},
+                 "keep_last", "average", "samples", "tensorboard"},
 }  # fmt: skip
 _FREE_SECTIONS = {"device", "run_dir", "decoding", "data"}  # of data, the fingerprint of the store knows more
 
@@ -52,9 +57,9 @@ def _prepare(config: Config, paths: RunDirectory) -> None:
     started = paths.holds_run()
     known = None if manifest is None else manifest["fingerprint"]
     # A started run goes on without its original files: the store suffices.
-    prints = prepare.fingerprint(config, known, may_miss=started)
+    prints = fingerprint(config, known, may_miss=started)
     if manifest is not None and Tokenizer.files(paths.tokenizer):
-        changed = prepare.difference(manifest["fingerprint"], prints)
+        changed = difference(manifest["fingerprint"], prints)
         tokenizer = tokenizer_hash(paths.tokenizer)
         if not changed and manifest.get("tokenizer", tokenizer) != tokenizer:
             changed = "the files of the tokenizer"
@@ -67,11 +72,10 @@ def _prepare(config: Config, paths: RunDirectory) -> None:
     elif started:
         raise ArtefactError(f"{paths.data}: the token store is missing; the run cannot go on without it")
     write_atomically(paths.config, config.to_yaml())
-    say("reading the corpora and learning the tokenizer …")
+    say("reading the corpora …")
     begun = time.monotonic()
     try:
-        with bar("encoding", None, "pairs") as progress:
-            manifest = prepare.prepare(config, prints, paths.tokenizer, paths.data, progress)
+        manifest = prepare.prepare(config, prints, paths.tokenizer, paths.data)
     except OSError as error:
         raise system_fault(error) from error
     _say_what_was_read(manifest, time.monotonic() - begun)
@@ -82,8 +86,16 @@ def _say_what_was_read(manifest: dict[str, Any], seconds: float) -> None:
     say(f"token store: {manifest['pairs']:,} training pairs, vocabulary {vocabulary}, in {duration(seconds)}")
     for split, count in manifest["held_out"].items():
         say(f"  held out of training for {split}: {count:,} pairs (data.{split} is not given)")
-    for rule, count in sorted(manifest["dropped"].items()):
-        say(f"  dropped, {rule}: {count:,} pairs")
+    for rule, drop in manifest["dropped"].items():
+        say(f"  dropped, {rule}: {drop['pairs']:,} pairs, such as {_example(drop['examples'][0])}")
+    if manifest["leaks"]:
+        warn(f"{manifest['leaks']:,} training pairs are in the validation or test set, too: scores will flatter; to "
+             "drop them, add leaks to data.drop")  # fmt: skip
+
+
+def _example(example: dict[str, str]) -> str:
+    source, target = (shorten(example[side], 40, placeholder="…") for side in ("source", "target"))
+    return f"{example['place']}: {source!r} = {target!r}"
 
 
 @dataclass
@@ -95,16 +107,19 @@ class _Ending:
     step: int = 0
 
 
-def train(config: Config, *, resume: bool, started: float) -> None:
+def train(config: Config, *, resume: bool, overwrite: bool, started: float) -> None:
     """Train a run to its end. ``started`` is the ``time.monotonic()`` of the command's start.
 
     Raises Interrupted after saving, when a signal came.
     """
     paths = RunDirectory(Path(config.run_dir))
-    paths.claim(resume=resume)
+    paths.claim(resume=resume or overwrite)
     with paths.lock():
+        if overwrite:
+            paths.clear()
         if resume:
             _refuse_changes(config, paths)
+        _refuse_impossible(config, paths)
         _prepare(config, paths)
         ending = _Ending()
         try:
@@ -146,6 +161,16 @@ def _refuse_changes(config: Config, paths: RunDirectory) -> None:
         )
 
 
+def _refuse_impossible(config: Config, paths: RunDirectory) -> None:
+    """Look for what training would stumble over, before the text is read. Raises ConfigError."""
+    settings = config.training
+    choose_precision(settings.precision, choose_device(config.device))
+    if settings.tensorboard:
+        summary_writer()
+    if settings.start_from is not None and not Checkpoints(paths.checkpoints).names():
+        Origin(settings.start_from, config.model)
+
+
 def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float, *, resume: bool) -> None:
     tokenizer = Tokenizer.load(paths.tokenizer)
     torch.manual_seed(derive_seed(config.seed, "weights"))
@@ -153,17 +178,22 @@ def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float,
     model = make_model(config.model, tokenizer)
     checkpoints = Checkpoints(paths.checkpoints)
     name = checkpoints.newest()
-    step = 0
+    step, start_from = 0, None
     if name is not None:
-        step = int(checkpoints.manifest(name)["step"])
+        manifest = checkpoints.manifest(name)
+        step, start_from = int(manifest["step"]), manifest.get("start_from")
         load_weights(model, checkpoints.weights(name), name)
+    elif config.training.start_from is not None:
+        origin = Origin(config.training.start_from, config.model)
+        origin.start(model, tokenizer)
+        start_from = origin.about
     model.to(device)
     translator = Translator(model, tokenizer, config.decoding.model_copy(update={"beam_size": 1}), device)
-    store, validate = Store(paths.data), _validation(config, paths, translator)
-    metrics = Metrics(paths.metrics, step)
+    batches, validate = _batches(config, paths, tokenizer), _validation(config, paths, translator)
+    metrics = Metrics(paths.metrics, step, paths.root / "tensorboard" if config.training.tensorboard else None)
     trainer = Trainer(
         model,
-        Batches(store, config.training.batch_tokens, config.training.device_tokens, config.seed),
+        batches,
         config.training,
         checkpoints,
         metrics,
@@ -173,6 +203,7 @@ def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float,
             "tokenizer": tokenizer_hash(paths.tokenizer),
             "model": config.model.model_dump(),
             "config": sha256(paths.config),
+            **({"start_from": start_from} if start_from else {}),
         },
         started=started,
     )
@@ -202,10 +233,32 @@ def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float,
             )
         ending.code, ending.reason = 0, reason
         metrics.note(f"finished: {reason}; step {ending.step:,}, {duration(trainer.progress.seconds)}; "
-                     f"in {paths.root}")  # fmt: skip
+                     f"{_best(config, checkpoints, trainer.progress.best)}in {paths.root}")  # fmt: skip
     finally:
         ending.step = trainer.progress.step
         metrics.close()
+
+
+def _batches(config: Config, paths: RunDirectory, tokenizer: Tokenizer) -> Batches:
+    """The training pairs, as often and in such pieces as is configured."""
+    settings, manifest = config.training, prepare.read_manifest(paths.data) or {}
+    sampling = SubwordSampling(tokenizer, settings.subword_sampling, config.data.max_length)
+    return Batches(
+        Store(paths.data),
+        settings.batch_tokens,
+        settings.device_tokens,
+        config.seed,
+        visits=[(corpus["pairs"], corpus["weight"]) for corpus in manifest.get("corpora", [])],
+        sampling=sampling if settings.subword_sampling else None,
+    )
+
+
+def _best(config: Config, checkpoints: Checkpoints, score: float | None) -> str:
+    """Which checkpoint is the best, and how good; nothing when none is."""
+    if score is None:
+        return ""
+    shown = f"BLEU {score:.2f}" if config.training.best_by == "bleu" else f"nll {-score:.4f}"
+    return f"best {checkpoints.resolve('best')} ({shown}); "
 
 
 @contextmanager
@@ -228,39 +281,72 @@ def _stop_on_signals(trainer: Trainer) -> Iterator[list[int]]:
 
 
 def _validation(config: Config, paths: RunDirectory, translator: Translator) -> Any:
-    """The function that validates the model as it is: loss, and BLEU of greedy translations."""
-    sources, references = prepare.evaluation_set(paths.data, "valid")
-    if not any(source.strip() and target.strip() for source, target in zip(sources, references[0], strict=True)):
-        raise DataError("data.valid: no pair has text on both sides")
+    """The function that validates the model as it is: loss, and BLEU of greedy translations.
+
+    Of several sets the first decides which checkpoint is best.
+    """
+    sets = {name: evaluation_set(paths.data, name) for name in prepare.set_names(paths.data, "valid")}
+    for name, (sources, references) in sets.items():
+        if not any(source.strip() and target.strip() for source, target in zip(sources, references[0], strict=True)):
+            raise DataError(f"data.{name}: no pair has text on both sides; give other text")
     metric = bleu_metric(config.languages.target)
+    first, *_ = sets
+    sources, [gold] = sets[first]
     shown = [n for n, line in enumerate(sources) if line.strip()]
     shown = shown[:: max(1, len(shown) // max(1, config.training.samples))][: config.training.samples]
 
     def validate() -> Validation:
-        hypotheses = _translate(translator, sources, "validating")
-        nll = mean_nll(translator, sources, references[0], config.training.device_tokens)
-        bleu = metric.corpus_score(hypotheses, references)
-        samples = [(sources[n], hypotheses[n], references[0][n]) for n in shown]
-        return Validation(nll, float(bleu.score), str(metric.get_signature()), samples)
+        hypotheses = {name: _translate(translator, sources, "validating") for name, (sources, _) in sets.items()}
+        scores = {
+            name: {
+                "nll": mean_nll(translator, sources, references[0], config.training.device_tokens),
+                "bleu": float(metric.corpus_score(hypotheses[name], references).score),
+            }
+            for name, (sources, references) in sets.items()
+        }
+        samples = [(sources[n], hypotheses[first][n], gold[n]) for n in shown]
+        several = scores if len(scores) > 1 else {}
+        return Validation(**scores[first], signature=str(metric.get_signature()), samples=samples, sets=several)
 
     return validate
 
 
 def _translate(translator: Translator, sources: list[str], what: str) -> list[str]:
     with bar(what, len(sources), "sentences") as progress:
-        return [best[0][0] for best in translator.stream(sources, progress=progress.advance)]
+        return [best[0].text for best in translator.stream(sources, progress=progress.advance)]
 
 
-def evaluate(config: Config, checkpoint: str, split: str) -> dict[str, Any]:
-    """Translate a split of a run and score it; the translations go to ``eval/SPLIT.hyp``."""
-    paths = RunDirectory(Path(config.run_dir))
-    if paths.config.exists() and getattr(load_config(paths.root).data, split) != getattr(config.data, split):
-        raise ConfigError(f"data.{split}: differs from the run's own, which is what would be scored; score other files "
-                          "by mt translate and sacrebleu")  # fmt: skip
+def evaluate(config: Config, checkpoint: str, split: str) -> dict[str, dict[str, Any]]:
+    """Translate the sets of a split, or one by its name, and score each; translations go to ``eval/NAME.hyp``."""
+    paths, kind = RunDirectory(Path(config.run_dir)), split.partition(".")[0]
+    if paths.config.exists() and getattr(load_config(paths.root).data, kind) != getattr(config.data, kind):
+        raise ConfigError(f"data.{kind}: differs from the run's own, which is what would be scored; score other files "
+                          "with mt eval RUN SOURCE REFERENCE")  # fmt: skip
     translator = Translator.from_config(config, checkpoint)
-    sources, references = prepare.evaluation_set(paths.data, split)
-    hypotheses = _translate(translator, sources, "translating")
-    write_atomically(paths.eval / f"{split}.hyp", "".join(line + "\n" for line in hypotheses))
+    names = prepare.set_names(paths.data, kind)
+    if split != kind and split not in names:
+        raise ConfigError(f"--split {split}: the run has no such set; choose from {', '.join([kind, *names])}")
+    sets = {name: evaluation_set(paths.data, name) for name in names if split in (kind, name)}
+    return {name: _scored(config, checkpoint, translator, name, *texts) for name, texts in sets.items()}
+
+
+def evaluate_files(config: Config, checkpoint: str, source: Path, references: list[Path]) -> dict[str, Any]:
+    """Translate a file and score it against others; the translations go to ``eval/file.NAME.hyp``."""
+    files = Source(source=str(source), target=[str(path) for path in references])
+    pairs = list(read_pairs(files, config.languages))
+    if not pairs:
+        raise DataError(f"{source}: is empty; give lines to translate")
+    sources, targets = zip(*pairs, strict=True)
+    translator = Translator.from_config(config, checkpoint)
+    gold = [list(lines) for lines in zip(*targets, strict=True)]
+    return _scored(config, checkpoint, translator, f"file.{source.name}", list(sources), gold)
+
+
+def _scored(config: Config, checkpoint: str, translator: Translator, name: str, sources: list[str],
+            references: list[list[str]]) -> dict[str, Any]:  # fmt: skip
+    paths = RunDirectory(Path(config.run_dir))
+    hypotheses = _translate(translator, sources, f"translating {name}")
+    write_atomically(paths.eval / f"{name}.hyp", "".join(line + "\n" for line in hypotheses))
     scores = corpus_scores(hypotheses, references, config.languages.target)
     return {**scores, "checkpoint": Checkpoints(paths.checkpoints).resolve(checkpoint)}
 

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ class RunDirectory:
         self.checkpoints = root / "checkpoints"
         self.metrics = root / "metrics.jsonl"
         self.eval = root / "eval"
+        self.tensorboard = root / "tensorboard"
         self.exit = root / "exit.json"
         self._lock = root / "lock"
 
@@ -38,7 +40,7 @@ class RunDirectory:
         if self.root.exists() and not self.root.is_dir():
             raise ConfigError(f"{self.root}: run_dir is a file; choose another run_dir")
         if self.holds_run() and not resume:
-            raise ConfigError(f"{self.root}: already holds a run; continue it with --resume, or choose another run_dir")
+            raise ConfigError(f"{self.root}: already holds a run; --resume goes on with it, --overwrite starts anew")
         try:
             # Somebody's folder may have a config.yaml and a data folder too; only we leave a lock.
             if self.root.exists() and not self.holds_run() and not (self.config.exists() and self._lock.exists()):
@@ -50,6 +52,16 @@ class RunDirectory:
                         f"{self.root}: not empty, and not a run (it holds {strange}); choose another run_dir"
                     )
             self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise system_fault(error) from error
+
+    def clear(self) -> None:
+        """Delete what training left; tokenizer and store stay, and serve again if their inputs are the same."""
+        try:
+            for path in (self.checkpoints, self.eval, self.tensorboard):
+                shutil.rmtree(path, ignore_errors=not path.is_dir())
+            for path in (self.metrics, self.exit):
+                path.unlink(missing_ok=True)
         except OSError as error:
             raise system_fault(error) from error
 
@@ -110,6 +122,6 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ArtefactError(f"{path}: missing") from error
+        raise ArtefactError(f"{path}: missing; copy the run directory again, whole") from error
     except (OSError, ValueError) as error:
-        raise ArtefactError(f"{path}: damaged or unreadable: {error}") from error
+        raise ArtefactError(f"{path}: damaged or unreadable: {error}; copy the run directory again") from error

@@ -1,9 +1,11 @@
 """Text in, text out."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,10 +14,11 @@ from transformer_mt import config
 from transformer_mt.checkpoint import Checkpoints, load_weights
 from transformer_mt.config import Config
 from transformer_mt.config_file import load_config
+from transformer_mt.data.sentences import join_sentences, split_sentences
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.decoding.beam import beam_search
 from transformer_mt.decoding.greedy import greedy
-from transformer_mt.decoding.hypothesis import Hypothesis
+from transformer_mt.decoding.hypothesis import Hypothesis, length_limits
 from transformer_mt.device import autocast, choose_device, choose_precision
 from transformer_mt.errors import ArtefactError
 from transformer_mt.model.transformer import Transformer
@@ -27,15 +30,41 @@ LONGEST_SOURCE = 1024  # pieces; training sees 256 at most, and attention grows 
 _BATCH_POSITIONS = 8192  # padded source positions of a batch, whatever its number of lines
 _SCORE_POSITIONS = 2048  # padded positions whose distributions over the vocabulary are held at once
 _READ_AHEAD = 32  # batches that are sorted by length together
+_UNDETERMINED = config.Languages(source="und", target="und")  # the code of ISO 639-2
+
+
+class Token(NamedTuple):
+    """A piece of a translation, and its log p given the source and the pieces before it."""
+
+    piece: str
+    log_probability: float
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A translation and its score, Σ log p / length^length_penalty.
+
+    ``tokens`` are those whose log p make the score, the end token too; none where they were not asked for.
+    """
+
+    text: str
+    score: float
+    tokens: tuple[Token, ...] = ()
 
 
 class Translator:
     """A trained model with its tokenizer: ``Translator.load("runs/x").translate(["…"])``."""
 
     def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, decoding: config.Decoding, device: torch.device
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        decoding: config.Decoding,
+        device: torch.device,
+        languages: config.Languages = _UNDETERMINED,
     ) -> None:
         self.model, self.tokenizer, self.decoding, self.device = model, tokenizer, decoding, device
+        self.languages = languages  # whose rules split and join sentences
         self._precision = choose_precision(decoding.precision, device)
 
     @classmethod
@@ -60,46 +89,119 @@ class Translator:
         device = choose_device(settings.device)
         model = make_model(settings.model, tokenizer)
         load_weights(model, checkpoints.weights(name), str(paths.checkpoints / name))
-        return cls(model.to(device).eval(), tokenizer, settings.decoding, device)
+        return cls(model.to(device).eval(), tokenizer, settings.decoding, device, settings.languages)
 
-    def translate(self, lines: Iterable[str]) -> list[str]:
-        """The best translation of each line; of an empty line, an empty one."""
-        return [hypotheses[0][0] for hypotheses in self.stream(lines)]
+    def translate(self, lines: Iterable[str], *, split: bool = False) -> list[str]:
+        """The best translation of each line; of an empty line, an empty one.
+
+        ``split`` is for lines of several sentences: each is translated alone, which is what most models learnt.
+        """
+        if not split:
+            return [translations[0].text for translations in self.stream(lines)]
+        return [self.joined(sentences) for sentences in self.stream_sentences(lines)]
 
     def stream(
-        self, lines: Iterable[str], best: int = 1, progress: Callable[[int], None] | None = None, first: int = 0
-    ) -> Iterator[list[tuple[str, float]]]:
-        """For each line, in order, its ``best`` translations (at most beam_size) with their scores.
+        self,
+        lines: Iterable[str],
+        best: int = 1,
+        progress: Callable[[int], None] | None = None,
+        first: int = 0,
+        *,
+        tokens: bool = False,
+    ) -> Iterator[list[Translation]]:
+        """For each line, in order, its ``best`` translations (at most beam_size), with their ``tokens`` if asked for.
 
         Lines are read ahead, sorted by length and translated in batches, in bounded memory; ``progress`` is called
         with the number of lines of every batch that is done; ``first`` is the number of lines before, for warnings.
         """
-        lines = iter(lines)
-        while chunk := list(islice(lines, self.decoding.batch_size * _READ_AHEAD)):
-            yield from self._chunk(chunk, best, first, progress)
+        for chunk in self._chunks(lines):
+            numbers = range(first + 1, first + len(chunk) + 1)
+            yield from self._chunk(chunk, numbers, best, progress, tokens=tokens)
             first += len(chunk)
 
+    def stream_sentences(
+        self,
+        lines: Iterable[str],
+        progress: Callable[[int], None] | None = None,
+        first: int = 0,
+        *,
+        tokens: bool = False,
+    ) -> Iterator[list[tuple[str, Translation]]]:
+        """For each line, in order, its sentences with the best translation of each; none for a line without text.
+
+        The rest is as in :meth:`stream`, but that ``progress`` counts sentences.
+        """
+        for chunk in self._chunks(lines):
+            split = [split_sentences(line, self.languages.source) for line in chunk]
+            flat = [sentence for sentences in split for sentence in sentences]
+            numbers = [first + n for n, sentences in enumerate(split, start=1) for _ in sentences]
+            translations = iter(self._chunk(flat, numbers, 1, progress, tokens=tokens))
+            yield from ([(sentence, next(translations)[0]) for sentence in sentences] for sentences in split)
+            first += len(chunk)
+
+    def joined(self, sentences: Iterable[tuple[str, Translation]]) -> str:
+        """The translations of a line's sentences as one line of the target language."""
+        return join_sentences((translation.text for _, translation in sentences), self.languages.target)
+
+    def _chunks(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        lines = iter(lines)
+        while chunk := list(islice(lines, self.decoding.batch_size * _READ_AHEAD)):
+            yield chunk
+
     def _chunk(
-        self, lines: list[str], best: int, first: int, progress: Callable[[int], None] | None
-    ) -> list[list[tuple[str, float]]]:
-        ids = self.encode(lines, first)
-        results: list[list[tuple[str, float]]] = [[("", 0.0)] for _ in lines]
+        self,
+        lines: list[str],
+        numbers: Sequence[int],
+        best: int,
+        progress: Callable[[int], None] | None,
+        *,
+        tokens: bool,
+    ) -> list[list[Translation]]:
+        ids = self.encode(lines, numbers)
+        results = [[Translation("", 0.0)] for _ in lines]
         for batch in by_length([len(line) for line in ids], self.decoding.batch_size, _BATCH_POSITIONS):
-            for number, hypotheses in zip(batch, self.search([ids[n] for n in batch]), strict=True):
-                results[number] = [(self.tokenizer.decode_target(h.ids), h.score) for h in hypotheses[:best]]
+            sources = [ids[n] for n in batch]
+            found = [hypotheses[:best] for hypotheses in self.search(sources)]
+            for number, hypotheses in zip(batch, found, strict=True):
+                results[number] = [Translation(self.tokenizer.decode_target(h.ids), h.score) for h in hypotheses]
+            if tokens:
+                for number, of_each in zip(batch, self._tokens(sources, found), strict=True):
+                    results[number] = [
+                        replace(translation, tokens=of_one)
+                        for translation, of_one in zip(results[number], of_each, strict=True)
+                    ]
             if progress is not None:
                 progress(len(batch))
         return results
 
-    def encode(self, lines: Sequence[str], first: int = 0) -> list[list[int]]:
-        """Source ids with their end token; an empty list for a line without text. Very long lines are cut."""
-        limit = self._longest()
+    def _tokens(self, sources: list[list[int]], found: list[list[Hypothesis]]) -> list[list[tuple[Token, ...]]]:
+        """The tokens of hypotheses, by one teacher-forced pass; search does not carry them."""
+        limits = length_limits(padded(sources), self.model.position_limit)
+        # At the longest length there is no end token.
+        written = [
+            [[*h.ids, EOS] if len(h.ids) < limit else h.ids for h in hypotheses]
+            for hypotheses, limit in zip(found, limits, strict=True)
+        ]
+        repeated = [source for source, ids in zip(sources, written, strict=True) for _ in ids]
+        values = iter(self._forced(repeated, [row for ids in written for row in ids], searched=True))
+        name = self.tokenizer.target.id_to_piece
+        return [
+            [tuple(Token(name(i), value) for i, value in zip(row, next(values), strict=True)) for row in ids]
+            for ids in written
+        ]
+
+    def encode(self, lines: Sequence[str], numbers: Sequence[int] | None = None) -> list[list[int]]:
+        """Source ids with their end token; an empty list for a line without text. Very long lines are cut.
+
+        ``numbers`` is what warnings call the lines; 1, 2, … when left out.
+        """
+        limit = self.longest
         encoded = self.tokenizer.encode_source(lines)
-        for number, (line, ids) in enumerate(zip(lines, encoded, strict=True)):
+        for number, line, ids in zip(numbers or range(1, len(lines) + 1), lines, encoded, strict=True):
             if not line.strip():
                 ids.clear()
             elif len(ids) >= limit:
-                warn(f"line {first + number + 1}: {len(ids)} pieces are too long; cut to {limit - 1}, split it")
+                warn(f"line {number}: {len(ids)} pieces are too long; cut to {limit - 1}, split it")
                 del ids[limit - 1 :]
             if ids:
                 ids.append(EOS)
@@ -115,33 +217,55 @@ class Translator:
                 return [[h] for h in greedy(self.model, source, options.length_penalty)]
             return beam_search(self.model, source, options.beam_size, options.length_penalty, options.patience)
 
-    @torch.inference_mode()
-    def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[float]:
-        """Σ log p of each given translation, the end token counted.
+    def score(
+        self, sources: Sequence[str], targets: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> list[float]:
+        """Σ log p of each given translation, the end token counted; ``progress`` is called as in :meth:`stream`.
 
         Minus infinity for an empty source; NaN, with a warning, for a translation too long to be scored.
         """
         ids = self.encode(sources)
-        gold = [[BOS, *line, EOS] for line in self.tokenizer.encode_target(targets)]
-        scores = [float("-inf")] * len(ids)
-        limit = self._longest() + 1
+        gold = [[*line, EOS] for line in self.tokenizer.encode_target(targets)]
+        scores = [0.0 if source else float("-inf") for source in ids]
         for number, line in enumerate(gold):
-            if len(line) > limit:
-                warn(f"line {number + 1}: a translation of {len(line) - 2} pieces is too long to be scored")
+            if len(line) > self.longest:
+                warn(f"line {number + 1}: a translation of {len(line) - 1} pieces is too long to be scored")
                 scores[number] = float("nan")
                 ids[number] = []
-        lengths = [max(len(source), len(target)) if source else 0 for source, target in zip(ids, gold, strict=True)]
+        forced = self._forced(ids, gold, progress)
+        return [score + math.fsum(values) for score, values in zip(scores, forced, strict=True)]
+
+    @torch.inference_mode()
+    def _forced(
+        self,
+        sources: list[list[int]],
+        gold: list[list[int]],
+        progress: Callable[[int], None] | None = None,
+        *,
+        searched: bool = False,
+    ) -> list[list[float]]:
+        """log p of each token of ``gold``, given those before it; none where the source is empty.
+
+        ``searched`` takes the probabilities from which search chooses, where the end token does not come first.
+        """
+        results: list[list[float]] = [[] for _ in gold]
+        lengths = [max(len(source), len(target)) if source else 0 for source, target in zip(sources, gold, strict=True)]
         for batch in by_length(lengths, self.decoding.batch_size, _SCORE_POSITIONS):
             with autocast(self.device, self._precision):
-                target = padded([gold[n] for n in batch]).to(self.device)
-                hidden = self.model(padded([ids[n] for n in batch]).to(self.device), target[:, :-1])
-                log_p = self.model.logits(hidden).float().log_softmax(-1)  # [B, T, V]
-            right = log_p.gather(2, target[:, 1:, None])[:, :, 0] * (target[:, 1:] != PAD)
-            for number, value in zip(batch, right.cpu().double().sum(1).tolist(), strict=True):
-                scores[number] = value
-        return scores
+                target = padded([[BOS, *gold[n]] for n in batch]).to(self.device)
+                hidden = self.model(padded([sources[n] for n in batch]).to(self.device), target[:, :-1])
+                logits = self.model.logits(hidden).float()  # [B, T, V]
+            if searched:
+                logits[:, 0, EOS] = float("-inf")
+            log_p = logits.log_softmax(-1).gather(2, target[:, 1:, None])[:, :, 0]
+            for number, values in zip(batch, log_p.tolist(), strict=True):
+                results[number] = values[: len(gold[number])]
+            if progress is not None:
+                progress(len(batch))
+        return results
 
-    def _longest(self) -> int:
+    @property
+    def longest(self) -> int:
         """The most pieces of a side, end token counted, that the model is asked to read."""
         return min(LONGEST_SOURCE, self.model.position_limit or LONGEST_SOURCE)
 

@@ -1,22 +1,29 @@
 """What must be equal in training: accumulated and large batches, resumed and uninterrupted runs, averages by hand."""
 
+import functools
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.conftest import toy_pairs
+from transformer_mt import config
 from transformer_mt.checkpoint import Checkpoints, load_weights, model_weights
 from transformer_mt.config import Model, Training
-from transformer_mt.data.batching import Batches
+from transformer_mt.data.batching import Batches, Bucket, Position, SubwordSampling
 from transformer_mt.data.store import Store, StoreWriter
-from transformer_mt.errors import NumericsError
+from transformer_mt.data.tokenizer import learn
+from transformer_mt.device import choose_precision
+from transformer_mt.errors import ConfigError, NumericsError
 from transformer_mt.model.transformer import Transformer
 from transformer_mt.special import PAD
+from transformer_mt.training import trainer
 from transformer_mt.training.metrics import Metrics, Validation
 from transformer_mt.training.trainer import Trainer
 
@@ -39,11 +46,18 @@ class Run:
     """A trainer on the copying task, in a folder of its own."""
 
     def __init__(
-        self, store: Store, folder: Path, dropout: float = 0.0, device_tokens: int = 64, **options: Any
+        self,
+        store: Store,
+        folder: Path,
+        dropout: float = 0.0,
+        device_tokens: int = 64,
+        sampling: SubwordSampling | None = None,
+        **options: Any,
     ) -> None:
         torch.manual_seed(0)
         sizes = {"size": "tiny", "layers": 1, "width": 22, "heads": 11, "feed_forward": 29}
-        self.model = Transformer(Model.model_validate({**sizes, "dropout": dropout}), VOCABULARY)
+        vocabulary = VOCABULARY if sampling is None else sampling.tokenizer.source_size
+        self.model = Transformer(Model.model_validate({**sizes, "dropout": dropout}), vocabulary)
         defaults = {"batch_tokens": 200, "device_tokens": device_tokens, "max_steps": 12, "warmup_steps": 4}
         intervals = {"save_every": 4, "validate_every": 4, "log_every": 1}
         self.settings = Training.model_validate(
@@ -54,7 +68,7 @@ class Run:
         folder.mkdir(exist_ok=True)
         self.metrics_file = folder / "metrics.jsonl"
         self.trainer = Trainer(
-            self.model, Batches(store, 200, device_tokens, seed=3), self.settings, self.checkpoints,
+            self.model, Batches(store, 200, device_tokens, seed=3, sampling=sampling), self.settings, self.checkpoints,
             Metrics(self.metrics_file), self.validate, seed=3, about={}, started=0.0,
         )  # fmt: skip
 
@@ -85,29 +99,29 @@ def test_accumulated_gradients_equal_those_of_one_large_batch(store: Store, tmp_
     run.trainer.run()
 
     run.model.zero_grad()
-    batch = run.trainer.batches.collate(np.concatenate(buckets))
+    batch = Bucket(store.source, store.target, np.concatenate([bucket.rows for bucket in buckets])).collate()
     logits = run.model.logits(run.model(batch.source, batch.target_in))
     F.cross_entropy(logits.flatten(0, 1), batch.target_out.flatten(), ignore_index=PAD).backward()  # type: ignore[no-untyped-call]
     for name, parameter in run.model.named_parameters():
         torch.testing.assert_close(gradients[name], parameter.grad, atol=1e-5, rtol=1e-4, msg=name)
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(store: Store, tmp_path: Path) -> None:
-    """With dropout, across an epoch, stopped at an odd step: weights, optimizer and progress, bit by bit."""
-    whole = Run(store, tmp_path / "whole", dropout=0.3, max_steps=19)
+def equal_when_resumed(store: Store, folder: Path, **options: Any) -> Run:
+    """Train 19 steps in one go, and in two that are parted after an odd one: weights, optimizer and progress equal."""
+    whole = Run(store, folder / "whole", max_steps=19, **options)
     whole.trainer.run()
     assert whole.trainer.progress.position.epoch > 0
 
-    first = Run(store, tmp_path / "parts", dropout=0.3, max_steps=19)
-    update = first.trainer._update
+    first = Run(store, folder / "parts", max_steps=19, **options)
+    update = first.trainer.update
 
     def stop_after_seven(*arguments: Any) -> None:
         update(*arguments)
         first.trainer.stop = arguments[1] == 7
 
-    first.trainer._update = stop_after_seven  # type: ignore[method-assign, assignment]
+    first.trainer.update = stop_after_seven  # type: ignore[method-assign, assignment]
     assert first.trainer.run() == "interrupted"
-    second = Run(store, tmp_path / "parts", dropout=0.3, max_steps=19)
+    second = Run(store, folder / "parts", max_steps=19, **options)
     second.validations = first.validations
     name = second.checkpoints.resolve("last")
     assert name == "step-000007"
@@ -120,6 +134,32 @@ def test_a_resumed_run_equals_an_uninterrupted_one(store: Store, tmp_path: Path)
     assert same(tensors, tensors_)
     del state["seconds"], state_["seconds"]
     assert state == state_
+    return whole
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(store: Store, tmp_path: Path) -> None:
+    """With dropout, across an epoch, bit by bit."""
+    equal_when_resumed(store, tmp_path, dropout=0.3)
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_a_resumed_run_equals_an_uninterrupted_one_with_subword_sampling(
+    tmp_path: Path, kind: Literal["unigram", "bpe"]
+) -> None:
+    pairs = toy_pairs(60)
+    sources, targets = ([pair[side] for pair in pairs] for side in (0, 1))
+    settings = config.Tokenizer(kind=kind, vocab_size=300)
+    tokenizer = learn(lambda: iter(sources), lambda: iter(targets), len(pairs), settings, seed=1)
+    with StoreWriter(tmp_path, {"source": 300, "target": 300}) as writer:
+        encoded = zip(tokenizer.encode_source(sources), tokenizer.encode_target(targets), strict=True)
+        for text, ids in zip(pairs, encoded, strict=True):
+            writer.add(text, ids)
+    sampling = SubwordSampling(tokenizer, 0.2, 64)
+    sampled = equal_when_resumed(Store(tmp_path), tmp_path, sampling=sampling, dropout=0.1)
+    tiny = Run(Store(tmp_path), tmp_path / "plain", sampling=SubwordSampling(tokenizer, 0.2, 0), max_steps=19,
+               dropout=0.1)  # fmt: skip
+    tiny.trainer.run()  # no piece is allowed: the stored ones are taken
+    assert not same(sampled.weights(), tiny.weights())
 
 
 def test_checkpoints_kept_are_the_best_and_the_last(store: Store, tmp_path: Path) -> None:
@@ -239,3 +279,93 @@ def test_a_warmup_that_does_not_fit_is_told(store: Store, tmp_path: Path, capsys
     assert "warning: about 40 steps fit into this run, but the learning rate rises for 1,000" in capsys.readouterr().err
     Run(store, tmp_path / "short", max_steps=40, warmup_steps=10).trainer.run()
     assert "warning" not in capsys.readouterr().err
+
+
+# --- float16
+
+
+@pytest.fixture
+def float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the CPU, which can, compute in float16."""
+    monkeypatch.setattr(trainer, "choose_precision", lambda name, device: torch.float16)
+
+
+def overflow(run: Run, steps: Callable[[int], bool]) -> None:
+    """Let the gradients of some steps be infinite."""
+    update = run.trainer.update
+
+    def with_overflow(buckets: Any, step: int, tally: Any) -> None:
+        hook = run.model.projection.register_hook(lambda gradient: gradient * (float("inf") if steps(step) else 1.0))
+        update(buckets, step, tally)
+        hook.remove()
+
+    run.trainer.update = with_overflow  # type: ignore[method-assign, assignment]
+
+
+@pytest.mark.usefixtures("float16")
+def test_float16_learns_with_weights_in_float32(store: Store, tmp_path: Path) -> None:
+    run = Run(store, tmp_path / "run", max_steps=60, precision="float16", patience=None)
+    run.trainer.run()
+    losses = [json.loads(line)["nll"] for line in run.metrics_file.read_text().splitlines() if '"train"' in line]
+    assert losses[-1] < 0.8 * losses[0]
+    assert {weight.dtype for weight in run.weights().values()} == {torch.float32}
+    plain = Run(store, tmp_path / "plain", max_steps=60, precision="float32", patience=None)
+    plain.trainer.precision, plain.trainer.scaler = torch.float32, torch.amp.GradScaler("cpu", enabled=False)
+    plain.trainer.run()
+    reference = [json.loads(line)["nll"] for line in plain.metrics_file.read_text().splitlines() if '"train"' in line]
+    assert losses[:3] == pytest.approx(reference[:3], rel=1e-2)  # the scale is taken out of the gradient again
+    assert losses[-1] == pytest.approx(reference[-1], rel=0.1)
+
+
+@pytest.mark.usefixtures("float16")
+def test_overflow_halves_the_scale_skips_the_step_and_does_not_end_the_run(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(store, tmp_path / "run", max_steps=12, precision="float16")
+    overflow(run, lambda step: step <= 5)
+    run.trainer.update(next(run.trainer.batches.walk(Position()))[0], 1, trainer.Tally())
+    assert same(run.weights(), Run(store, tmp_path / "fresh").weights())
+    run.trainer.progress.skipped = 0
+    run.trainer.run()
+    assert (run.trainer.progress.step, run.trainer.progress.skipped) == (12, 5)
+    assert run.trainer.scaler.get_scale() == 65536 / 2**6  # six in all
+    assert "step 5: the loss or gradient is not finite; skipped, the loss is scaled by 1024" in capsys.readouterr().err
+    assert not same(run.weights(), Run(store, tmp_path / "fresh").weights())
+
+
+@pytest.mark.usefixtures("float16")
+def test_a_scale_below_one_ends_the_run(store: Store, tmp_path: Path) -> None:
+    """65536 = 2^16 is halved 17 times."""
+    run = Run(store, tmp_path / "run", max_steps=100, precision="float16", patience=None)
+    before = run.weights()
+    overflow(run, lambda step: True)
+    with pytest.raises(NumericsError, match="step 17: 17 steps in a row"):
+        run.trainer.run()
+    assert same(before, run.weights())
+
+
+@pytest.mark.usefixtures("float16")
+def test_the_scale_is_part_of_what_a_resumed_run_goes_on_with(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Overflow at step 3, growth after five good steps: after 8 and 13 and 18, as in a run in one go."""
+    monkeypatch.setattr(torch.amp, "GradScaler", functools.partial(torch.amp.GradScaler, growth_interval=5))
+    construct = Run.__init__
+
+    def with_overflow(run: Run, *arguments: Any, **options: Any) -> None:
+        construct(run, *arguments, **options)
+        overflow(run, lambda step: step == 3)
+
+    monkeypatch.setattr(Run, "__init__", with_overflow)
+    whole = equal_when_resumed(store, tmp_path, dropout=0.3, precision="float16")
+    state = whole.checkpoints.training("step-000019")[1]["scaler"]
+    assert (state["scale"], state["_growth_tracker"]) == (65536 / 2 * 2**3, 1)
+
+
+def test_float16_is_for_cuda_alone() -> None:
+    for name in ("cpu", "mps"):
+        with pytest.raises(
+            ConfigError, match=r"training\.precision: float16 needs a CUDA GPU; choose bfloat16 or float32"
+        ):
+            choose_precision("float16", torch.device(name))
+    assert choose_precision("float16", torch.device("cuda")) == torch.float16

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_mt.data import batching
-from transformer_mt.data.batching import Batches, Position
+from transformer_mt.data.batching import Batches, Bucket, Position, SubwordSampling
 from transformer_mt.data.store import BLOCK, SIDES, Array, Store, StoreWriter
-from transformer_mt.errors import ArtefactError
+from transformer_mt.errors import ArtefactError, ConfigError
 from transformer_mt.special import BOS, EOS, PAD
 
 Rows = list[list[list[int]]]  # batches of buckets of row numbers
@@ -32,7 +32,7 @@ def store_of(folder: Path, lengths: Sequence[tuple[int, int]]) -> Store:
 
 def walk(batches: Batches, start: Position = Position()) -> Iterator[tuple[list[list[int]], Position]]:  # noqa: B008
     for buckets, after in batches.walk(start):
-        yield [bucket.tolist() for bucket in buckets], after
+        yield [bucket.rows.tolist() for bucket in buckets], after
 
 
 def epoch_of(batches: Batches, epoch: int = 0) -> list[tuple[list[list[int]], Position]]:
@@ -135,7 +135,7 @@ def test_batches_are_in_no_order_of_length(several_windows: Store) -> None:
 
 def batches_of(batches: Batches, epoch: int) -> Rows:
     """The batches of an epoch's first window."""
-    return [[bucket.tolist() for bucket in batch] for batch in batches.window(epoch, 0)]
+    return [[bucket.rows.tolist() for bucket in batch] for batch in batches.window(epoch, 0)]
 
 
 def test_blocks_of_a_window_come_from_all_over_the_corpus(several_windows: Store) -> None:
@@ -165,7 +165,10 @@ def test_collate_by_hand(tmp_path: Path) -> None:
         writer.add(("", ""), ([11, 12, 13], [21]))
         writer.add(("", ""), ([14], [22, 23]))
         writer.add(("", ""), ([15, 16], [24, 25, 26]))
-    batch = Batches(Store(tmp_path), 100, 100, seed=1).collate(np.array([2, 0, 1]))
+    store = Store(tmp_path)
+    bucket = Bucket(store.source, store.target, np.array([2, 0, 1]))
+    assert (bucket.shape, bucket.tokens) == ((3, 4, 4), 9)
+    batch = bucket.collate()
     assert batch.source.tolist() == [
         [15, 16, EOS, PAD],
         [11, 12, 13, EOS],
@@ -219,3 +222,162 @@ def test_batches_are_nearly_full(like_multi30k: Store) -> None:
     tokens = int(like_multi30k.target.offsets[-1]) + len(like_multi30k)
     rows = rows_of(Batches(like_multi30k, batch_tokens=4096, device_tokens=8192, seed=1))
     assert tokens / (len(rows) * 4096) > 0.95
+
+
+# --- weights of corpora
+
+
+def test_weights_of_one_change_nothing(several_windows: Store) -> None:
+    plain, weighted = (
+        Batches(several_windows, 3000, 2000, seed=1, visits=visits)
+        for visits in ((), [(1000, 1.0), (len(several_windows) - 1000, 1.0)])
+    )
+    assert list(itertools.islice(walk(weighted), 150)) == list(itertools.islice(walk(plain), 150))
+
+
+def test_whole_weights_repeat_and_fractions_are_left_to_chance(several_windows: Store) -> None:
+    """Of the first 1,000 pairs half are visited, the next 2,000 two or three times, the rest once."""
+    total = len(several_windows)
+    batches = Batches(several_windows, 3000, 2000, seed=1, visits=[(1000, 0.5), (2000, 2.25), (total - 3000, 1.0)])
+    counts = [np.bincount(flat(rows_of(batches, epoch)), minlength=total) for epoch in (0, 1)]
+    for count in counts:
+        assert set(count[:1000].tolist()) == {0, 1}
+        assert set(count[1000:3000].tolist()) == {2, 3}
+        assert set(count[3000:].tolist()) == {1}
+        assert abs(count[:1000].mean() - 0.5) < 0.05
+        assert abs(count[1000:3000].mean() - 2.25) < 0.03
+    both = (counts[0][:1000] & counts[1][:1000]).mean()
+    assert abs(both - 0.25) < 0.05  # another half each epoch
+
+
+def test_a_weighted_walk_from_the_middle_is_the_tail_of_the_whole(several_windows: Store) -> None:
+    def batches() -> Batches:
+        return Batches(several_windows, 3000, 2000, seed=1, visits=[(2000, 0.3), (len(several_windows) - 2000, 1.5)])
+
+    whole = list(itertools.islice(walk(batches()), 120))
+    for start in range(0, len(whole) - 1, 7):
+        assert list(itertools.islice(walk(batches(), whole[start][1]), 3)) == whole[start + 1 : start + 4]
+
+
+def test_windows_that_weights_leave_empty_are_passed_over(several_windows: Store) -> None:
+    """Two pairs an epoch in three windows: positions name windows that have batches, and epochs end."""
+    total = len(several_windows)
+    batches = Batches(several_windows, 3000, 2000, seed=1, visits=[(total, 2 / total)])
+    position, visited, windows = Position(), 0, set()
+    for buckets, after in walk(batches):
+        visited += len(flat([buckets]))
+        assert (after.epoch, after.window, after.batch) > (position.epoch, position.window, position.batch)
+        assert batches.window(after.epoch, after.window)[after.batch :]
+        windows.add(after.window)
+        position = after
+        if after.epoch >= 60:
+            break
+    assert windows == {0, 1, 2}
+    assert 80 < visited < 160
+
+
+def test_weights_of_another_store_or_of_nothing_are_refused(several_windows: Store) -> None:
+    with pytest.raises(ArtefactError, match="damaged"):
+        Batches(several_windows, 3000, 2000, seed=1, visits=[(7, 0.5)])
+    with pytest.raises(ConfigError, match=r"data\.train: the weights leave less than one pair"):
+        Batches(several_windows, 3000, 2000, seed=1, visits=[(len(several_windows), 1e-5)])
+
+
+# --- how many there are
+
+
+def test_a_small_last_window_does_not_count_as_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three blocks in windows of two."""
+    monkeypatch.setattr(batching, "WINDOW", 2)
+    batches = Batches(store_of(tmp_path / "s", [(5, 7)] * (3 * BLOCK)), 256, 256, seed=1)
+    assert batches.steps_per_epoch == round(1.5 * len(batches.window(0, 0)))
+    assert abs(batches.steps_per_epoch - len(rows_of(batches))) <= 2
+    assert batches.steps_before(Position()) == 0
+    assert batches.steps_before(Position(3, 1, 7)) == round((3 + 2 / 3) * batches.steps_per_epoch) + 7
+
+
+def test_steps_of_an_epoch_of_one_window_are_exact(tmp_path: Path) -> None:
+    batches = Batches(store_of(tmp_path / "s", [(5, 7)] * 90), 32, 32, seed=1)
+    assert batches.steps_per_epoch == len(rows_of(batches)) == 23  # 4 pairs of 8 tokens; the first is a smaller one
+
+
+# --- subword sampling
+
+
+class Cutter:
+    """A tokenizer whose every letter is a piece, or two of it, by chance."""
+
+    def __init__(self) -> None:
+        self.seeds: list[int] = []
+
+    def sample_source(self, lines: list[str], alpha: float, seed: int) -> list[list[int]]:
+        draw = np.random.default_rng(seed)
+        self.seeds.append(seed)
+        return [[10 + int(draw.random() < alpha)] * (len(line) + int(draw.integers(3))) for line in lines]
+
+    sample_target = sample_source
+
+
+@pytest.fixture
+def sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Two windows of one block, with text as long as its ids are many."""
+    monkeypatch.setattr(batching, "WINDOW", 1)
+    draw = np.random.default_rng(0)
+    with StoreWriter(tmp_path, dict.fromkeys(SIDES, 100)) as writer:
+        for _ in range(BLOCK + 50):
+            source, target = draw.integers(1, 20, 2).tolist()
+            writer.add(("s" * source, "t" * target), ([7] * source, [8] * target))
+    return Store(tmp_path)
+
+
+def sampling(longest: int = 100) -> SubwordSampling:
+    return SubwordSampling(Cutter(), 0.5, longest)  # type: ignore[arg-type]
+
+
+def pieces_of(batches: Batches, epoch: int) -> list[tuple[list[int], list[int]]]:
+    """The pairs of an epoch's two windows, in pieces, in the order of training."""
+    buckets = [bucket for window in (0, 1) for batch in batches.window(epoch, window) for bucket in batch]
+    return [(bucket.source[row], bucket.target[row]) for bucket in buckets for row in bucket.rows.tolist()]
+
+
+def test_every_visit_draws_anew_and_the_position_decides_what(sampled: Store) -> None:
+    first, again = (Batches(sampled, 300, 200, seed=1, sampling=sampling()) for _ in range(2))
+    epochs = [pieces_of(first, epoch) for epoch in (0, 1)]
+    assert len(epochs[0]) == len(epochs[1]) == len(sampled)
+    assert sorted(epochs[0]) != sorted(epochs[1])
+    assert pieces_of(again, 1) == epochs[1]  # without epoch 0 before it
+    assert {piece for pair in epochs[0] for ids in pair for piece in ids} == {10, 11}
+
+
+def test_bounds_hold_for_the_pieces_drawn(sampled: Store) -> None:
+    batches = Batches(sampled, 300, 200, seed=1, sampling=sampling())
+    for buckets in itertools.chain(batches.window(0, 0), batches.window(0, 1)):
+        assert sum(bucket.tokens for bucket in buckets) <= 300
+        for bucket in buckets:
+            batch = bucket.collate()
+            assert tuple(batch.source.shape) + tuple(batch.target_out.shape[1:]) == bucket.shape
+            assert int((batch.target_out != PAD).sum()) == bucket.tokens
+            assert max(batch.source.numel(), batch.target_out.numel()) <= 200
+
+
+def test_a_side_of_too_many_pieces_keeps_the_stored_ones(sampled: Store) -> None:
+    for pair in pieces_of(Batches(sampled, 300, 200, seed=1, sampling=sampling(longest=10)), 0):
+        for ids, stored in zip(pair, (7, 8), strict=True):
+            assert len(ids) <= 10 or set(ids) == {stored}
+            assert len(ids) > 10 or set(ids) <= {10, 11, stored}
+
+
+def test_a_pair_visited_twice_is_drawn_twice(sampled: Store) -> None:
+    batches = Batches(sampled, 300, 200, seed=1, sampling=sampling(), visits=[(len(sampled), 3.0)])
+    assert len(pieces_of(batches, 0)) == 3 * len(sampled)
+    assert len(set(map(str, pieces_of(batches, 0)))) > 1.5 * len(
+        set(map(str, pieces_of(Batches(sampled, 300, 200, seed=1), 0)))
+    )
+
+
+def test_damaged_text_ends_training_and_not_silently_in_a_thread(sampled: Store, tmp_path: Path) -> None:
+    path = tmp_path / "train.source.txt"
+    path.write_bytes(path.read_bytes()[:-2] + b"x\n")
+    batches = Batches(Store(tmp_path), 300, 200, seed=1, sampling=sampling())
+    with pytest.raises(ArtefactError, match="text of the token store"):
+        pieces_of(batches, 0)

@@ -167,12 +167,12 @@ def test_what_is_not_utf8_text_is_refused_by_name(file: Path, content: bytes) ->
 @pytest.mark.parametrize("text", ["", "\n", "# nothing\n", "[1, 2]\n", "just words\n", "~\n"])
 def test_a_file_without_a_mapping_says_what_is_expected(file: Path, text: str) -> None:
     message = refused(file, text)
-    assert message.startswith(f"{file}: expected a mapping of ")
+    assert message.startswith(f"{file}: not a configuration; expected a mapping of ")
     assert "languages" in message
 
 
 def test_directory_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="not a run directory"):
+    with pytest.raises(ConfigError, match="a folder without config.yaml"):
         load_config(tmp_path)
 
 
@@ -249,8 +249,8 @@ def test_wrong_value_is_refused_with_line_key_and_what_was_given(file: Path, tex
         ("run_dir: runs/x\n", "run_dir: ''\n", "run_dir"),
         ("run_dir: runs/x\n", "run_dir: 7\n", "run_dir"),
         (", target: en", "", "languages.target: missing"),
-        (", target: train.en", "", "data.train: expected one of {source: FILE, target: FILE}, {tsv: FILE}"),
-        ("source: train.de", "hub: a/b, source: train.de", "data.train: expected one of {source: FILE, target: FILE}, {tsv: FILE}"),
+        (", target: train.en", "", "data.train: not one kind of source; expected one of {source: FILE, target: FILE}, {tsv: FILE}"),
+        ("source: train.de", "hub: a/b, source: train.de", "data.train: not one kind of source; expected one of {source: FILE, target: FILE}, {tsv: FILE}"),
         ("target: train.en", "target: [a, b]", "train: several references are for the test set only"),
         ("target: train.en", "target: {a: b}", "data.train.target"),
         ("target: train.en", "target: train.en, split: train", "data.train"),
@@ -265,8 +265,8 @@ def test_what_is_missing_or_contradicts_itself_is_named(file: Path, old: str, ne
     [
         ("model: {width: 30, heads: 4}\n", "width 30 is not an even multiple of heads 4"),
         ("model: {width: 12, heads: 4}\n", "width 12 is not an even multiple of heads 4"),
-        ("training: {max_steps: ~}\n", "one of max_steps, max_epochs and max_minutes must be set"),
-        ("training: {max_steps: ~, max_epochs: 1, schedule: linear}\n", "schedule 'linear' needs max_steps"),
+        ("training: {max_steps: ~}\n", "the run has no end; set one of max_steps, max_epochs and max_minutes"),
+        ("training: {max_steps: ~, max_epochs: 1, schedule: linear}\n", "schedule 'linear' falls to zero at max_steps; set max_steps"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused_with_their_section(file: Path, text: str, words: str) -> None:
@@ -475,9 +475,9 @@ def test_several_corpora_and_named_sets_are_read_and_written_back(file: Path) ->
         ("columns: [2, 1]", "columns: [1, 2, 3]", "3: data: train: several references are for the test set only"),
         ("columns: [2, 1]", "colums: [2, 1]", "4: data.train.0.colums: unknown key; did you mean 'columns'?"),
         ("weight: 2.5", "weight: 0", "4: data.train.0.weight: expected greater than 0, got 0"),
-        ("target: /b.en", "tsv: /b", "4: data.train.1: expected one of {source: FILE, target: FILE}, {tsv: FILE}"),
+        ("target: /b.en", "tsv: /b", "4: data.train.1: not one kind of source; expected one of {source: FILE, target: FILE}, {tsv: FILE}"),
         ("parquet: /v.parquet", "parqet: /v", "5: data.valid.parqet: unknown key; did you mean 'parquet'?"),
-        ("web: {hub", "w b: {hub", "3: data: 'w b': the name of a set is made of letters, digits, '-' and '_'"),
+        ("web: {hub", "w b: {hub", "3: data: 'w b': not a name of a set; use letters, digits, '-' and '_'"),
         ("split: test, ", "", "6: data.test.web: 'stream' goes with 'hub' and 'split'"),
         ("{hub: a/b, split: test, stream: true}", "[a, b]", "6: data.test"),
     ],

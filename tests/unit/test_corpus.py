@@ -212,7 +212,7 @@ def test_a_column_that_is_called_translation_may_be_text(tmp_path: Path) -> None
     ("source", "languages", "words"),
     [
         ({"split": "nope"}, LANGUAGES, ["nope", "train"]),
-        ({}, LANGUAGES, ["name a split", "train, test"]),
+        ({}, LANGUAGES, ["set 'split' to one of train, test"]),
         ({"name": "nope", "split": "train"}, LANGUAGES, ["nope"]),
         ({"split": "train"}, Languages(source="de", target="fr"), ["row 1", "'fr'", "id, de, en"]),
         ({"name": "nested", "split": "train"}, Languages(source="xx", target="en"), ["row 1", "'xx'", "de, en"]),
@@ -330,7 +330,7 @@ def test_a_damaged_parquet_file_is_a_data_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("texts.de", "no such file; is it text.de?"),
+        ("texts.de", "no such file; did you mean text.de?"),
         ("folder/train.de", "no such file; there is no folder"),
         ("https://example.org/a.de", "https:/example.org/a.de: a URL, not a file; download it and give the file"),
     ],

@@ -21,6 +21,8 @@ from transformer_mt.errors import DataError
         ("zh_TW", "zh"),
         ("ja", "ja-mecab-0.996-IPA"),
         ("fi", "13a"),
+        ("zho", "zh"),
+        ("tlh", "13a"),
     ],
 )
 def test_the_tokenizer_of_the_target_language(language: str, tokenizer: str) -> None:

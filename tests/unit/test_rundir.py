@@ -62,7 +62,7 @@ def test_a_directory_that_holds_a_run_needs_resume(tmp_path: Path, names: tuple[
     directory = fill(tmp_path / "r", *names)
     before = snapshot(tmp_path)
     assert directory.holds_run()
-    with pytest.raises(ConfigError, match="already holds a run; continue it with --resume"):
+    with pytest.raises(ConfigError, match="already holds a run; --resume goes on with it"):
         directory.claim(resume=False)
     directory.claim(resume=True)
     assert snapshot(tmp_path) == before

@@ -22,7 +22,11 @@ Pairs = Sequence[tuple[Ids, Ids]]
 
 FILES = [
     "train.checksums.npy",
-    *(f"train.{side}.{part}" for side in SIDES for part in ("ids.npy", "offsets.npy", "txt")),
+    *(
+        f"train.{side}.{part}"
+        for side in SIDES
+        for part in ("ids.npy", "offsets.npy", "txt", "text.offsets.npy", "text.checksums.npy")
+    ),
 ]
 
 
@@ -41,6 +45,8 @@ def read(store: Store) -> list[tuple[Ids, Ids]]:
     for number in range(store.blocks):
         store.block(number)
     sides = (store.source, store.target)
+    for side in sides:
+        side.text(np.arange(len(store)))
     rows = ([side.ids[side.offsets[i] : side.offsets[i + 1]].tolist() for i in range(len(store))] for side in sides)
     return list(zip(*rows, strict=True))
 
@@ -64,6 +70,9 @@ def test_ids_and_text_come_back(
     assert read(store) == [row[:2] for row in rows]
     for number, side in enumerate(SIDES, start=2):
         assert list(read_lines(folder / f"train.{side}.txt")) == [row[number] for row in rows]
+    backwards = np.arange(len(rows))[::-1]
+    for number, which in enumerate((store.source, store.target), start=2):
+        assert which.text(backwards) == [row[number] for row in reversed(rows)]
 
 
 @pytest.mark.parametrize(
@@ -172,16 +181,17 @@ def test_a_block_is_verified_once(intact: Path, tmp_path: Path) -> None:
         Store(folder).block(0)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".npy")])
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("content", ["missing", "empty", "half", "cut", "text", "pickle"])
-def test_missing_and_truncated_arrays_are_refused(intact: Path, tmp_path: Path, name: str, content: str) -> None:
+def test_missing_and_truncated_files_are_refused(intact: Path, tmp_path: Path, name: str, content: str) -> None:
     folder = copied(intact, tmp_path / "s")
     path = folder / name
     whole = path.read_bytes()
     if content == "missing":
         path.unlink()
     elif content == "pickle":
-        np.save(path, np.array([{"any": "object"}], dtype=object), allow_pickle=True)
+        with path.open("wb") as file:
+            np.save(file, np.array([{"any": "object"}], dtype=object), allow_pickle=True)
     else:
         path.write_bytes(
             {"empty": b"", "half": whole[: len(whole) // 2], "cut": whole[:-1], "text": b"text\n"}[content]
@@ -226,3 +236,30 @@ def test_no_flipped_bit_of_a_header_changes_what_is_read(tmp_path: Path, name: s
         path.write_bytes(damaged)
         with contextlib.suppress(ArtefactError):
             assert read(Store(tmp_path / "s")) == expected, f"byte {position}, bit {bit}"
+
+
+# --- text
+
+
+def test_text_of_any_row_of_several_blocks(tmp_path: Path) -> None:
+    count = 2 * BLOCK + 7
+    text = [(f"zeile {n} ä" * (n % 3), f"line {n}") for n in range(count)]
+    store = write(tmp_path, small_pairs(count), vocabulary=4000, text=text)
+    rows = np.array([count - 1, 0, BLOCK, BLOCK - 1, 5, 5])
+    assert store.source.text(rows) == [text[row][0] for row in rows]
+    assert store.target.text(rows) == [text[row][1] for row in rows]
+    assert store.target.text(np.array([], np.int64)) == []
+
+
+@pytest.mark.parametrize("part", ["txt", "text.offsets.npy", "text.checksums.npy"])
+def test_damaged_text_is_found_where_it_is_used_and_ids_can_be_used_without_it(
+    intact: Path, tmp_path: Path, part: str
+) -> None:
+    folder = copied(intact, tmp_path / "s")
+    flip(folder / f"train.target.{part}", -1)  # in the last block
+    store = Store(folder)
+    assert store.target.ids.size
+    store.block(2)
+    with pytest.raises(ArtefactError, match="text of the token store is missing or damaged; train in a new run_dir"):
+        store.target.text(np.array([0, 2 * BLOCK]))
+    assert store.source.text(np.array([2 * BLOCK])) == ["x"]

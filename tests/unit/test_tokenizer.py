@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import random
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -235,3 +237,58 @@ def test_a_folder_without_all_models_has_no_tokenizer(present: list[str], tmp_pa
     assert Tokenizer.files(tmp_path) == []
     with pytest.raises(ArtefactError, match="no tokenizer here"):
         Tokenizer.load(tmp_path)
+
+
+# --- sampling
+
+
+def test_sampled_pieces_are_the_same_text_and_the_seed_decides_which(tokenizer: Tokenizer) -> None:
+    first, again, other = (tokenizer.sample_target(ENGLISH, 0.2, seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+    assert [tokenizer.decode_target(ids) for ids in first] == ENGLISH
+    assert tokenizer.sample_source(GERMAN, 0.2, 1) != tokenizer.encode_source(GERMAN)
+
+
+def test_bpe_without_dropout_and_a_sharp_unigram_are_the_plain_encoding(tokenizer: Tokenizer) -> None:
+    """The limits of alpha: no merge left out; the likeliest segmentation alone, but for ties."""
+    bpe, unigram = learned("bpe"), plain()
+    assert bpe.sample_target(ENGLISH, 0.0, 1) == bpe.encode_target(ENGLISH)
+    sharp = zip(unigram.sample_target(ENGLISH, 50.0, 1), unigram.encode_target(ENGLISH), strict=True)
+    assert sum(left == right for left, right in sharp) > 0.95 * len(ENGLISH)
+
+
+@pytest.mark.parametrize(("kind", "alphas"), [("bpe", (0.05, 0.3)), ("unigram", (0.2, 0.05))])
+def test_more_chance_gives_more_pieces(kind: Kind, alphas: tuple[float, float]) -> None:
+    """For BPE alpha is the share of merges left out, for unigram a sharpness: they point in opposite ways."""
+    model = learned(kind)
+    sizes = [
+        sum(map(len, ids))
+        for ids in (model.encode_target(ENGLISH), *(model.sample_target(ENGLISH, alpha, 1) for alpha in alphas))
+    ]
+    assert sizes[0] < sizes[1] < sizes[2]
+
+
+def test_control_tokens_cannot_be_sampled_from_text(tokenizer: Tokenizer) -> None:
+    lines = ["</s> <s> <pad> <unk> 🦊"] * 20
+    for ids in tokenizer.sample_target(lines, 0.3, 1):
+        assert not {PAD, UNK, BOS, EOS} & set(ids)
+
+
+def test_threads_do_not_disturb_each_other(tokenizer: Tokenizer) -> None:
+    """The library's random generator is one for all; another thread must not change what a seed gives."""
+    expected = {seed: tokenizer.sample_target(ENGLISH, 0.2, seed) for seed in range(12)}
+    with ThreadPoolExecutor(4) as pool:
+        drawn = list(pool.map(lambda seed: tokenizer.sample_target(ENGLISH, 0.2, seed), range(12)))
+    assert drawn == list(expected.values())
+
+
+def test_hashes_and_pieces_describe_the_models(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path)
+    files = Tokenizer.files(tmp_path)
+    assert tokenizer.hashes == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    pieces = tokenizer.pieces("target")
+    assert len(set(pieces)) == len(pieces) == VOCABULARY
+    assert (pieces[PAD], pieces[EOS]) == ("<pad>", "</s>")
+    [ids] = tokenizer.encode_target([ENGLISH[0]])
+    assert "".join(pieces[i] for i in ids).replace("▁", " ").strip() == ENGLISH[0]

@@ -11,11 +11,12 @@ import torch
 
 from tests.conftest import toy_pairs
 from transformer_mt import Translator
-from transformer_mt.config import Decoding, Model
+from transformer_mt.config import Decoding, Languages, Model
 from transformer_mt.data.tokenizer import Tokenizer
+from transformer_mt.decoding.hypothesis import Hypothesis
 from transformer_mt.errors import ArtefactError, ConfigError
-from transformer_mt.special import EOS
-from transformer_mt.translate import by_length, make_model
+from transformer_mt.special import BOS, EOS
+from transformer_mt.translate import Translation, by_length, make_model
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_learned_positions_end_a_translation_and_cut_a_line(capsys: pytest.Captu
 
 def test_nbest_is_ordered_and_different(translator: Translator) -> None:
     for hypotheses in translator.stream(LINES, best=3):
-        scores = [score for _, score in hypotheses]
+        scores = [translation.score for translation in hypotheses]
         assert len(hypotheses) == 3
         assert scores == sorted(scores, reverse=True)
 
@@ -124,6 +125,76 @@ def test_a_translation_too_long_to_score_is_not_a_number(
     assert "warning: line 2" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("beam", "penalty", "limit"), [(1, 1.0, None), (3, 1.0, None), (3, 0.6, None), (3, 1.0, 4)])
+def test_the_tokens_make_the_score(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch, beam: int, penalty: float, limit: int | None
+) -> None:
+    """Σ log p / length^α of the tokens is what search found, cut off at the longest length or not."""
+    if limit is not None:
+        for module in ("decoding.beam", "translate"):
+            monkeypatch.setattr(f"transformer_mt.{module}.length_limits", lambda source, _: [limit] * len(source))
+    settings = [f"decoding.beam_size={beam}", f"decoding.length_penalty={penalty}"]
+    translator = Translator.load(tiny_run, overrides=settings)
+    lines = [*LINES, ""]
+    found = list(translator.stream(lines, best=beam, tokens=True))
+    plain = list(translator.stream(lines, best=beam))
+    assert found.pop() == [Translation("", 0.0)] == plain.pop()
+    for translations, others in zip(found, plain, strict=True):
+        assert len(translations) == beam
+        for translation, other in zip(translations, others, strict=True):
+            assert (translation.text, translation.score, other.tokens) == (other.text, other.score, ())
+            values = [token.log_probability for token in translation.tokens]
+            assert math.fsum(values) / len(values) ** penalty == pytest.approx(translation.score, abs=1e-5)
+            pieces = [token.piece for token in translation.tokens]
+            assert limit is None or len(pieces) <= limit
+            assert "</s>" not in pieces[:-1]
+            text = translator.tokenizer.target.decode_pieces([piece for piece in pieces if piece != "</s>"])
+            assert text == translation.text
+    assert limit is None or any(t.tokens[-1].piece != "</s>" for translations in found for t in translations)
+
+
+def test_tokens_are_scored_as_given_translations_are(translator: Translator) -> None:
+    """But for the first, before which search rules out the end token: p = p(token) / (1 - p(end))."""
+    ids = translator.tokenizer.encode_target(["zar okam"])[0]
+    [source] = translator.encode([LINES[0]])
+    with torch.inference_mode():
+        state = translator.model.start(translator.model.encode(torch.tensor([source])), 1)
+        first = translator.model.step(torch.tensor([BOS]), state)[0][0].log_softmax(-1)
+    [[searched]] = translator._tokens([source], [[Hypothesis(ids, 0.0, 0.0)]])
+    assert searched[0].log_probability == pytest.approx(float(first[ids[0]] - (-first[EOS].exp()).log1p()), abs=1e-5)
+    rest = math.fsum(token.log_probability for token in searched[1:])
+    assert translator.score([LINES[0]], ["zar okam"]) == [pytest.approx(float(first[ids[0]]) + rest, abs=1e-5)]
+
+
+PARAGRAPHS = ["Ar mako kist. El bilu balm! In tofi torf?", "", "el rane sulm", "Os suda. Ut gipe. ", " "]
+
+
+def test_split_translates_sentence_by_sentence(translator: Translator) -> None:
+    parts = [["Ar mako kist.", "El bilu balm!", "In tofi torf?"], [], ["el rane sulm"], ["Os suda.", "Ut gipe."], []]
+    assert translator.translate(PARAGRAPHS, split=True) == [" ".join(translator.translate(part)) for part in parts]
+    counted: list[int] = []
+    found = list(translator.stream_sentences(PARAGRAPHS, counted.append, tokens=True))
+    assert [[source for source, _ in line] for line in found] == parts
+    assert sum(counted) == 6
+    assert all(translation.tokens for line in found for _, translation in line)
+
+
+def test_sentences_are_joined_as_the_target_language_does(translator: Translator) -> None:
+    parts = (translator.model, translator.tokenizer, translator.decoding, translator.device)
+    japanese = Translator(*parts, Languages(source="en", target="ja"))
+    [spaced], [joined] = (t.translate(PARAGRAPHS[:1], split=True) for t in (translator, japanese))
+    sentences = translator.translate(["Ar mako kist.", "El bilu balm!", "In tofi torf?"])
+    assert (spaced, joined) == (" ".join(sentences), "".join(sentences))
+
+
+def test_warnings_name_the_line_of_a_sentence(
+    translator: Translator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformer_mt.translate.LONGEST_SOURCE", 20)
+    list(translator.stream_sentences(["Ar. El.", "Ar. " + "mako " * 20], first=10))
+    assert capsys.readouterr().err.startswith("warning: line 12: ")
+
+
 def test_batches_by_length_keep_their_bounds_and_lose_nothing() -> None:
     lengths = [3, 0, 50, 7, 7, 1, 0, 200, 9]
     batches = list(by_length(lengths, size=3, positions=60))
@@ -136,10 +207,12 @@ def test_progress_counts_every_line_with_text(translator: Translator) -> None:
     counted: list[int] = []
     list(translator.stream([*LINES, ""], progress=counted.append))
     assert sum(counted) == len(LINES)
+    translator.score(LINES, LINES, counted.append)
+    assert sum(counted) == 2 * len(LINES)
 
 
 def test_what_cannot_be_loaded(tiny_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="not a run directory"):
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
         Translator.load(tmp_path)
     with pytest.raises(ConfigError, match="no checkpoint 'step-9'"):
         Translator.load(tiny_run, "step-9")

@@ -6,17 +6,23 @@ shuffled and gathered to *batches* (an update of the weights each). Memory and s
 and what comes at a position is a pure function of the position and the seed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from transformer_mt.data.store import Array, Store
+from transformer_mt.data.store import BLOCK, Array, Pieces, Side, Store
+from transformer_mt.data.tokenizer import Tokenizer
+from transformer_mt.errors import ArtefactError, ConfigError
 from transformer_mt.special import BOS, EOS, PAD
 
 WINDOW = 64  # blocks: 65,536 pairs
+
+_Sample = Callable[[Sequence[str], float, int], list[list[int]]]  # lines, alpha, seed → pieces
 
 
 @dataclass(frozen=True)
@@ -45,59 +51,172 @@ class Batch:
         return Batch(*(t.to(device, non_blocking=True) for t in (self.source, self.target_in, self.target_out)))
 
 
+@dataclass(frozen=True)
+class Bucket:
+    """Pairs that a device holds at once: the numbers ``rows`` of ``source`` and ``target``."""
+
+    source: Pieces
+    target: Pieces
+    rows: Array
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """B, S and T of the batch, end tokens counted."""
+        source, target = (int(side.lengths(self.rows).max()) + 1 for side in (self.source, self.target))
+        return len(self.rows), source, target
+
+    @property
+    def tokens(self) -> int:
+        """Real target tokens, end tokens counted."""
+        return int(self.target.lengths(self.rows).sum()) + len(self.rows)
+
+    def collate(self) -> Batch:
+        """Pad the pairs to matrices, with their begin and end tokens."""
+        rows = np.arange(len(self.rows))
+        source = self.source.padded(self.rows, after=1, fill=PAD)
+        source[rows, self.source.lengths(self.rows)] = EOS
+        target = self.target.padded(self.rows, before=1, after=1, fill=PAD)
+        target[:, 0] = BOS
+        target[rows, self.target.lengths(self.rows) + 1] = EOS
+        target_in = np.where(target[:, :-1] == EOS, PAD, target[:, :-1])
+        return Batch(*(torch.from_numpy(a) for a in (source, target_in, np.ascontiguousarray(target[:, 1:]))))
+
+
+@dataclass(frozen=True)
+class SubwordSampling:
+    """Pairs in other pieces at every visit (Kudo 2018; Provilkov et al. 2020): see ``Tokenizer.sample_source``.
+
+    A side that would get more than ``longest`` pieces keeps its stored ones.
+    """
+
+    tokenizer: Tokenizer
+    alpha: float
+    longest: int
+
+    def draw(self, store: Store, rows: Array, rng: np.random.Generator) -> tuple[Pieces, Pieces]:
+        """Both sides of ``rows`` in pieces drawn at random."""
+        source = self._draw(store.source, self.tokenizer.sample_source, rows, rng)
+        return source, self._draw(store.target, self.tokenizer.sample_target, rows, rng)
+
+    def _draw(self, side: Side, sample: _Sample, rows: Array, rng: np.random.Generator) -> Pieces:
+        def drawn() -> Iterator[list[int]]:
+            for start in range(0, len(rows), BLOCK):  # few at once, so that memory stays small
+                part = rows[start : start + BLOCK]
+                lists = sample(side.text(part), self.alpha, int(rng.integers(1 << 31)))
+                for row, ids in zip(part.tolist(), lists, strict=True):
+                    yield ids if len(ids) <= self.longest else side[row]
+
+        return Pieces.of(drawn())
+
+
 class Batches:
     """Batches of a store, by position.
 
     ``batch_tokens`` bounds the real target tokens of a batch, end tokens included; ``device_tokens`` the padded
     positions of either side of a bucket. A single pair that is longer than a bound is a bucket, or a batch, alone.
+    ``visits`` says how often an epoch visits the pairs of each part of the store: (pairs, weight), in the store's
+    order; the part of a weight behind the point is a probability.
     """
 
-    def __init__(self, store: Store, batch_tokens: int, device_tokens: int, seed: int) -> None:
-        self.store, self.seed = store, seed
+    def __init__(
+        self,
+        store: Store,
+        batch_tokens: int,
+        device_tokens: int,
+        seed: int,
+        *,
+        visits: Sequence[tuple[int, float]] = (),
+        sampling: SubwordSampling | None = None,
+    ) -> None:
+        """Raises ArtefactError when ``visits`` is of another store, ConfigError when they leave an epoch empty."""
+        self.store, self.seed, self._sampling = store, seed, sampling
         self.batch_tokens, self.device_tokens = batch_tokens, device_tokens
+        self._ends = np.cumsum([pairs for pairs, _ in visits])
+        self._weights = np.array([weight for _, weight in visits])
+        if visits and self._ends[-1] != len(store):
+            raise ArtefactError(f"{store.directory}: the token store is damaged; train in a new run_dir")
+        if visits and sum(pairs * weight for pairs, weight in visits) < 1:
+            raise ConfigError("data.train: the weights leave less than one pair an epoch; raise them")
+        self._weighted = bool((self._weights != 1).any())
         # Buckets of one size that fill a batch; a tenth of what a device holds is left for padding.
         buckets = -(-batch_tokens * 11 // (10 * device_tokens))
         self._bucket_tokens = -(-batch_tokens // buckets)
-        self._cached: tuple[tuple[int, int], list[list[Array]]] | None = None
+        self._cached: tuple[tuple[int, int], list[list[Bucket]]] | None = None
+        self._pool = ThreadPoolExecutor(1)
+        self._ahead: tuple[tuple[int, int], Future[list[list[Bucket]]]] | None = None
 
     @property
     def windows(self) -> int:
         """Windows of an epoch."""
         return -(-self.store.blocks // WINDOW)
 
-    def walk(self, start: Position) -> Iterator[tuple[list[Array], Position]]:
+    def walk(self, start: Position) -> Iterator[tuple[list[Bucket], Position]]:
         """Yield batches without end from ``start`` on, each with the position after it.
 
-        A batch is a list of buckets, a bucket the row numbers of its pairs.
+        A batch is a list of buckets.
         """
-        epoch, window, batch = start.epoch, start.window, start.batch
+        position = start
         while True:
-            batches = self.window(epoch, window)
-            while batch < len(batches):
-                batch += 1
-                after = Position(epoch, window, batch)
-                if batch == len(batches):
-                    last = window + 1 == self.windows
-                    after = Position(epoch + 1) if last else Position(epoch, window + 1)
-                yield batches[batch - 1], after
-            epoch, window, batch = (epoch + 1, 0, 0) if window + 1 == self.windows else (epoch, window + 1, 0)
+            batches = self.window(position.epoch, position.window)
+            for number in range(position.batch, len(batches)):
+                after = Position(position.epoch, position.window, number + 1)
+                yield batches[number], after if after.batch < len(batches) else self._next(position)
+            position = self._next(position)
 
-    def window(self, epoch: int, window: int) -> list[list[Array]]:
+    def _next(self, position: Position) -> Position:
+        """The start of the next window; one that the weights have left empty does not count."""
+        epoch, window = self._after(position.epoch, position.window)
+        while self._weighted and not self.window(epoch, window):
+            epoch, window = self._after(epoch, window)
+        return Position(epoch, window)
+
+    def _after(self, epoch: int, window: int) -> tuple[int, int]:
+        return (epoch + 1, 0) if window + 1 == self.windows else (epoch, window + 1)
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        """About how many batches an epoch has: those of its first window, scaled to all blocks."""
+        return max(1, round(len(self.window(0, 0)) * max(1.0, self.store.blocks / WINDOW)))
+
+    def steps_before(self, position: Position) -> int:
+        """About how many batches come before a position."""
+        epochs = position.epoch + position.window * WINDOW / self.store.blocks
+        return round(epochs * self.steps_per_epoch) + position.batch
+
+    def window(self, epoch: int, window: int) -> list[list[Bucket]]:
         """The batches of a window."""
-        if self._cached is None or self._cached[0] != (epoch, window):
-            blocks = np.random.default_rng((self.seed, 0, epoch)).permutation(self.store.blocks)
-            blocks = blocks[window * WINDOW : (window + 1) * WINDOW]
-            rng = np.random.default_rng((self.seed, 1, epoch, window))
-            rows = rng.permutation(np.concatenate([self.store.block(int(b)) for b in blocks]))
-            buckets = self._buckets(rows, rng)
-            shuffled = [buckets[i] for i in rng.permutation(len(buckets))]
-            self._cached = (epoch, window), self._gather(shuffled)
+        key = (epoch, window)
+        if self._cached is None or self._cached[0] != key:
+            made = self._ahead[1].result() if self._ahead and self._ahead[0] == key else self._make(*key)
+            self._cached = key, made
+            if self._sampling is not None:  # which takes seconds: the next window is made while this one is used
+                after = self._after(*key)
+                self._ahead = after, self._pool.submit(self._make, *after)
         return self._cached[1]
 
-    def _buckets(self, rows: Array, rng: np.random.Generator) -> list[Array]:
+    def _make(self, epoch: int, window: int) -> list[list[Bucket]]:
+        blocks = np.random.default_rng((self.seed, 0, epoch)).permutation(self.store.blocks)
+        blocks = blocks[window * WINDOW : (window + 1) * WINDOW]
+        rng = np.random.default_rng((self.seed, 1, epoch, window))
+        rows = np.concatenate([self.store.block(int(b)) for b in blocks])
+        rows = self._visits(rows, rng) if self._weighted else rows
+        source: Pieces
+        target: Pieces
+        source, target = self.store.source, self.store.target
+        if self._sampling is not None:
+            draws = np.random.default_rng((self.seed, 2, epoch, window))
+            (source, target), rows = self._sampling.draw(self.store, rows, draws), np.arange(len(rows))
+        buckets = [Bucket(source, target, part) for part in self._buckets(source, target, rng.permutation(rows), rng)]
+        return self._gather([buckets[i] for i in rng.permutation(len(buckets))])
+
+    def _visits(self, rows: Array, rng: np.random.Generator) -> Array:
+        """Each row as often as this epoch visits it."""
+        whole, part = np.divmod(self._weights[np.searchsorted(self._ends, rows, side="right")], 1)
+        return np.repeat(rows, whole.astype(np.int64) + (rng.random(len(rows)) < part))
+
+    def _buckets(self, sources: Pieces, targets: Pieces, rows: Array, rng: np.random.Generator) -> list[Array]:
         """Cut rows into buckets of similar length on both sides; where they are cut is left to chance."""
-        source = self.store.source.lengths(rows) + 1
-        target = self.store.target.lengths(rows) + 1
+        source, target = sources.lengths(rows) + 1, targets.lengths(rows) + 1
         # Sorted by target length, and within it by source length, up and down in turn, so that neighbours are alike.
         stripe = (target + rng.integers(2)) // 2
         order = np.lexsort((np.where(stripe % 2, -source, source), stripe))
@@ -109,28 +228,17 @@ class Batches:
             if i > start and (tokens > self._bucket_tokens or longest * (i + 1 - start) > self.device_tokens):
                 buckets.append(rows[start:i])
                 start, tokens, longest = i, t, max(s, t)
-        buckets.append(rows[start:])
-        return buckets
+        return [*buckets, rows[start:]] if len(rows) else []
 
-    def _gather(self, buckets: list[Array]) -> list[list[Array]]:
+    def _gather(self, buckets: list[Bucket]) -> list[list[Bucket]]:
         """Fill batches with buckets, in order."""
-        batches: list[list[Array]] = [[]]
+        batches: list[list[Bucket]] = []
         total = 0
         for bucket in buckets:
-            tokens = int(self.store.target.lengths(bucket).sum()) + len(bucket)
-            if batches[-1] and total + tokens > self.batch_tokens:
+            tokens = bucket.tokens
+            if not batches or total + tokens > self.batch_tokens:
                 batches.append([])
                 total = 0
             batches[-1].append(bucket)
             total += tokens
         return batches
-
-    def collate(self, rows: Array) -> Batch:
-        """Pad the pairs of ``rows`` to matrices, with their begin and end tokens."""
-        source = self.store.source.padded(rows, after=1, fill=PAD)
-        source[np.arange(len(rows)), self.store.source.lengths(rows)] = EOS
-        target = self.store.target.padded(rows, before=1, after=1, fill=PAD)
-        target[:, 0] = BOS
-        target[np.arange(len(rows)), self.store.target.lengths(rows) + 1] = EOS
-        target_in = np.where(target[:, :-1] == EOS, PAD, target[:, :-1])
-        return Batch(*(torch.from_numpy(a) for a in (source, target_in, np.ascontiguousarray(target[:, 1:]))))

@@ -1,4 +1,4 @@
-"""The rules by which a training pair is dropped. The first that applies counts; validation and test sets are left whole.
+"""The rules by which a training pair is dropped: the first that applies. Validation and test sets are left whole.
 
 Of the text, before tokenization; those in quotes are chosen by ``data.drop``:
 
@@ -68,7 +68,8 @@ class Cleaner:
         expected = [expected_scripts(language) for language in (languages.source, languages.target)]
         if None in expected:
             sides = list(zip(*islice(first, FIRST_LINES), strict=True)) or [(), ()]
-            expected = [main_scripts(lines) if known is None else known for known, lines in zip(expected, sides)]
+            both = zip(expected, sides, strict=True)
+            expected = [main_scripts(lines) if known is None else known for known, lines in both]
         self._source, self._target = (_Side(names or frozenset()) for names in expected)
 
     def text_rule(self, source: str, target: str) -> str | None:

@@ -1,10 +1,8 @@
 """Raw text in: text, TSV, JSON lines and Parquet files and data sets of the hub, as pairs."""
 
-import difflib
 import gzip
 import json
 import lzma
-import re
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from transformer_mt.config import Languages, Source
-from transformer_mt.errors import DataError
+from transformer_mt.errors import DataError, missing
 
 Pair = tuple[str, list[str]]
 """A source line and its target lines: one, or several references."""
@@ -41,17 +39,6 @@ def read_lines(path: Path) -> Iterator[str]:
         raise DataError(f"{path}: cannot be read: {error.strerror}; give a file of text") from error
 
 
-def missing(path: Path) -> str:
-    """What to say of a file that is not there: a URL, a neighbour of nearly the same name, or a wrong folder."""
-    if re.match(r"[a-z]+:/", str(path)):
-        return f"{path}: a URL, not a file; download it and give the file"
-    if not path.parent.is_dir():
-        return f"{path}: no such file; there is no folder {path.parent}"
-    names = [entry.name for entry in path.parent.iterdir()]
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f"{path}: no such file; " + (f"is it {near[0]}?" if near else "check the path")
-
-
 def decode_line(raw: bytes, where: str, *, first: bool = False) -> str:
     """Decode one line, its end taken off. Raises DataError, saying ``where``, on invalid UTF-8 and on NUL."""
     if first:
@@ -59,7 +46,7 @@ def decode_line(raw: bytes, where: str, *, first: bool = False) -> str:
     if raw.endswith(b"\n"):
         raw = raw[:-1].removesuffix(b"\r")
     if b"\0" in raw:
-        raise DataError(f"{where}: contains a NUL character; the file is not plain text (is it UTF-16?)")
+        raise DataError(f"{where}: contains a NUL character, so it is not plain text; is it UTF-16? Convert it to UTF-8")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -170,7 +157,7 @@ def _load(source: Source) -> Any:
     except Exception as error:  # the library raises dozens of kinds; all of them mean that the data is not to be had
         raise DataError(_not_loaded(name(source), error)) from error
     if source.split is None:
-        raise DataError(f"{source.hub}: name a split, one of {', '.join(loaded)}: {{hub: {source.hub}, split: …}}")
+        raise DataError(f"{source.hub}: has several splits; set 'split' to one of {', '.join(loaded)}")
     return loaded
 
 

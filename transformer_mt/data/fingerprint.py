@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from transformer_mt.config import Config, Source
-from transformer_mt.data.corpus import missing
 from transformer_mt.data.tokenizer import Tokenizer
-from transformer_mt.errors import DataError
+from transformer_mt.errors import DataError, missing
 from transformer_mt.rundir import RunDirectory
 
 SPLITS = ("train", "valid", "test")

@@ -1,11 +1,14 @@
 """The token store: ids of a corpus in flat arrays on disk, memory-mapped, with the cleaned text beside them.
 
 A side has ``ids.npy`` (uint16 or uint32, all pieces in a row) and ``offsets.npy`` (int64; pair i is
-``ids[offsets[i]:offsets[i + 1]]``). Every block of pairs has a checksum, verified when the block is first used.
+``ids[offsets[i]:offsets[i + 1]]``); its text, a line a pair, has offsets likewise, in bytes. Every block of pairs has
+a checksum, and its text one a side, verified when first used.
 """
 
 import zlib
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -54,7 +57,7 @@ class StoreWriter:
     """Writes a store block by block, in constant memory: use it as a context and call :meth:`add`."""
 
     def __init__(self, directory: Path, vocabulary: dict[str, int]) -> None:
-        self._text = {s: (directory / f"train.{s}.txt").open("w", encoding="utf-8", newline="\n") for s in SIDES}
+        self._text = {s: _TextWriter(directory, s) for s in SIDES}
         self._ids = {
             s: _Column(directory / f"train.{s}.ids.npy", np.uint16 if vocabulary[s] <= 1 << 16 else np.uint32)
             for s in SIDES
@@ -83,7 +86,7 @@ class StoreWriter:
             checksum = zlib.crc32(self._ids[side].append(flat), checksum)
             self._offsets[side].append(ends)
             self._end[side] = int(ends[-1])
-            self._text[side].writelines(text[number] + "\n" for text, _ in self._pending)
+            self._text[side].append([text[number] for text, _ in self._pending])
         self._checksums.append(np.array([checksum], np.uint32))
         self._pending.clear()
 
@@ -94,18 +97,59 @@ class StoreWriter:
                  ) -> None:  # fmt: skip
         if self._pending and kind is None:
             self._flush()
-        for file in self._text.values():
-            file.close()
+        for text in self._text.values():
+            text.close()
         for column in (*self._ids.values(), *self._offsets.values(), self._checksums):
             column.close()
 
 
-class Side:
-    """One language of a store: ``ids`` and ``offsets``, memory-mapped."""
+class _TextWriter:
+    """The text of a side, the offsets of its lines, and a checksum a block."""
 
     def __init__(self, directory: Path, side: str) -> None:
-        self.ids = _map(directory / f"train.{side}.ids.npy")
-        self.offsets = _map(directory / f"train.{side}.offsets.npy")
+        self._file = (directory / f"train.{side}.txt").open("wb")
+        self._offsets = _Column(directory / f"train.{side}.text.offsets.npy", np.int64)
+        self._checksums = _Column(directory / f"train.{side}.text.checksums.npy", np.uint32)
+        self._end = 0
+        self._offsets.append(np.zeros(1, np.int64))
+
+    def append(self, lines: Sequence[str]) -> None:
+        """Write a block."""
+        data = [line.encode() + b"\n" for line in lines]
+        text = b"".join(data)
+        ends = self._end + np.cumsum([len(line) for line in data], dtype=np.int64)
+        self._file.write(text)
+        self._offsets.append(ends)
+        self._checksums.append(np.array([_text_checksum(np.append(self._end, ends), text)], np.uint32))
+        self._end = int(ends[-1])
+
+    def close(self) -> None:
+        self._file.close()
+        self._offsets.close()
+        self._checksums.close()
+
+
+def _text_checksum(offsets: Array, text: bytes | memoryview) -> int:
+    return zlib.crc32(text, zlib.crc32(offsets.astype("<i8").tobytes()))
+
+
+class Pieces:
+    """Sequences of ids in one flat array: number i is ``ids[offsets[i]:offsets[i + 1]]``."""
+
+    def __init__(self, ids: Array, offsets: Array) -> None:
+        self.ids, self.offsets = ids, offsets
+
+    @classmethod
+    def of(cls, sequences: Iterable[Sequence[int]]) -> "Pieces":
+        """The same of lists."""
+        ids, offsets = array("i"), array("q", [0])
+        for sequence in sequences:
+            ids.extend(sequence)
+            offsets.append(len(ids))
+        return cls(np.array(ids), np.array(offsets))
+
+    def __getitem__(self, number: int) -> list[int]:
+        return self.ids[self.offsets[number] : self.offsets[number + 1]].tolist()  # type: ignore[no-any-return]
 
     def lengths(self, rows: Array) -> Array:
         """Pieces of each of ``rows``, without an end token."""
@@ -120,6 +164,46 @@ class Side:
         matrix = np.full((len(rows), before + len(columns) + after), fill, np.int64)
         matrix[:, before : before + len(columns)] = np.where(inside, self.ids[where], fill)
         return matrix
+
+
+class Side(Pieces):
+    """One language of a store, memory-mapped: ``ids``, ``offsets`` and, opened when first asked for, the text."""
+
+    def __init__(self, directory: Path, side: str) -> None:
+        self._directory, self._name = directory, side
+        super().__init__(_map(directory / f"train.{side}.ids.npy"), _map(directory / f"train.{side}.offsets.npy"))
+        self._verified: set[int] = set()
+
+    def text(self, rows: Array) -> list[str]:
+        """The text of ``rows``, which gave their ids. Raises ArtefactError when a block that they lie in is damaged."""
+        text, offsets, checksums = self._text
+        for number in sorted({*(rows // BLOCK).tolist()} - self._verified):
+            starts = offsets[number * BLOCK : (number + 1) * BLOCK + 1]
+            if _text_checksum(starts, text[starts[0] : starts[-1]]) != checksums[number]:
+                raise self._damaged()
+            self._verified.add(number)
+        bounds = zip(offsets[rows].tolist(), offsets[rows + 1].tolist(), strict=True)
+        return [str(text[start : end - 1], "utf-8") for start, end in bounds]
+
+    @cached_property
+    def _text(self) -> tuple[memoryview, Array, Array]:
+        """Bytes, offsets of lines and checksums of blocks."""
+        path = self._directory / f"train.{self._name}.txt"
+        try:
+            text = np.memmap(path, np.uint8, "r").data
+        except (OSError, ValueError) as error:  # ValueError: an empty file
+            raise self._damaged() from error
+        offsets, checksums = (
+            _map(self._directory / f"train.{self._name}.text.{part}.npy") for part in ("offsets", "checksums")
+        )
+        pairs = len(self.offsets) - 1
+        if len(offsets) != pairs + 1 or len(checksums) != -(-pairs // BLOCK) or offsets[-1] != len(text):
+            raise self._damaged()
+        return text, offsets, checksums
+
+    def _damaged(self) -> ArtefactError:
+        path = self._directory / f"train.{self._name}.txt"
+        return ArtefactError(f"{path}: the text of the token store is missing or damaged; train in a new run_dir")
 
 
 class Store:

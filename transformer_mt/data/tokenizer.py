@@ -1,10 +1,13 @@
 """SentencePiece: text to pieces and back, one model for both languages or one a side."""
 
+import hashlib
 import io
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 
@@ -15,6 +18,7 @@ from transformer_mt.special import BOS, EOS, PAD, UNK
 LONGEST_PIECE = 16  # characters; SentencePiece's own default, on which `prepare` relies to drop long lines early
 _THREADS = 4  # a constant: the pieces of a unigram model depend on the number of threads
 _SAMPLE = 2_000_000  # lines that are enough to learn from
+_GENERATOR = threading.Lock()  # of random numbers: the library has one for all
 
 
 class Tokenizer:
@@ -40,6 +44,17 @@ class Tokenizer:
         """V of the target side."""
         return int(self.target.get_piece_size())
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of the model files, by name."""
+        names = self._names(self.joint)
+        return {name: hashlib.sha256(model).hexdigest() for name, model in zip(names, self.models, strict=True)}
+
+    def pieces(self, side: str) -> list[str]:
+        """The vocabulary of ``source`` or ``target``: every piece, in the order of ids."""
+        model = self.source if side == "source" else self.target
+        return [model.id_to_piece(number) for number in range(model.get_piece_size())]
+
     def encode_source(self, lines: Sequence[str]) -> list[list[int]]:
         """Pieces of source lines, without an end token. Text such as ``</s>`` stays text."""
         return self.source.encode(list(lines))  # type: ignore[no-any-return]
@@ -47,6 +62,18 @@ class Tokenizer:
     def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
         """Pieces of target lines, without begin and end tokens."""
         return self.target.encode(list(lines))  # type: ignore[no-any-return]
+
+    def sample_source(self, lines: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
+        """Pieces of source lines, cut at random: another draw for every ``seed``, always the same for one.
+
+        ``alpha`` is for BPE the probability that a merge is left out (BPE-dropout, Provilkov et al. 2020), for unigram
+        the exponent of a segmentation's probability (Kudo 2018): the smaller, the more even, and the more pieces.
+        """
+        return _sample(self.source, lines, alpha, seed)
+
+    def sample_target(self, lines: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
+        """The same of target lines."""
+        return _sample(self.target, lines, alpha, seed)
 
     def decode_target(self, ids: Sequence[int]) -> str:
         """Text of target pieces, on one line whatever bytes the model chose; control tokens are left out."""
@@ -89,6 +116,14 @@ class Tokenizer:
             if (side.pad_id(), side.unk_id(), side.bos_id(), side.eos_id()) != (PAD, UNK, BOS, EOS):
                 raise ArtefactError(f"{directory}: not a tokenizer of this program: its special ids are others")
         return tokenizer
+
+
+def _sample(model: Any, lines: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
+    with _GENERATOR:
+        sentencepiece.set_random_generator_seed(seed % (1 << 31))  # 2^32 - 1 would mean no seed at all
+        return model.encode(  # type: ignore[no-any-return]
+            list(lines), enable_sampling=True, alpha=alpha, nbest_size=-1, num_threads=1
+        )
 
 
 def default_vocab_size(pairs: int) -> int:

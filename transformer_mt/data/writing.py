@@ -12,9 +12,9 @@ _SAMPLE = 2_000  # lines that a guess looks at
 
 # Codes of ISO 639-1, and of 639-3 where it has none, by the scripts (as Unicode names them) that the language uses.
 _LATIN = """
-    af ak an ast az ban br bs ca ceb co cs cy da de ee en eo es et eu ff fi fil fj fo fr fy ga gd gl gn gv ha haw hr ht hu
-    ia id ig is it jv kl kw la lb lg li ln lt lv mg mi ms mt nb nl nn no nso nv ny oc om pl pt qu rm rn ro rw sc se sg sk
-    sl sm sn so sq ss st su sv sw tk tl tn to tr ts tw ty vi wa wo xh yo zu
+    af ak an ast az ban br bs ca ceb co cs cy da de ee en eo es et eu ff fi fil fj fo fr fy ga gd gl gn gv ha haw hr
+    ht hu ia id ig is it jv kl kw la lb lg li ln lt lv mg mi ms mt nb nl nn no nso nv ny oc om pl pt qu rm rn ro rw
+    sc se sg sk sl sm sn so sq ss st su sv sw tk tl tn to tr ts tw ty vi wa wo xh yo zu
 """
 _OTHERS = {
     "CYRILLIC": "ab av ba be bg ce cv kv ky mk os ru sah tg tt udm uk",
@@ -234,7 +234,7 @@ _CODE_AT_END = re.compile(r"(?:^|[._-])([A-Za-z]{2,3})(?:[-_](?:[A-Z]{2}|[A-Z][a
 
 
 def language_of_name(path: str | Path) -> str | None:
-    """The language that the name of a file tells, or else that of its folder: ``train.de``, ``news_de.txt.gz``, ``de/a``.
+    """The language that the name of a file tells, or else of its folder: ``train.de``, ``news_de.txt.gz``, ``de/a``.
 
     None when it tells no known code, or two: ``train.txt``, ``my.src``, ``corpus.de-en``.
     """

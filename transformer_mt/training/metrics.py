@@ -4,11 +4,11 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformer_mt.errors import system_fault
+from transformer_mt.errors import ConfigError, system_fault
 from transformer_mt.rundir import write_atomically
 from transformer_mt.terminal import LiveLine, is_terminal, say
 
@@ -24,6 +24,7 @@ class Validation:
     bleu: float
     signature: str
     samples: list[tuple[str, str, str]]
+    sets: dict[str, dict[str, float]] = field(default_factory=dict)  # nll and BLEU by name, where there are several
 
 
 def duration(seconds: float) -> str:
@@ -46,10 +47,14 @@ def perplexity(nll: float) -> float:
 
 
 class Metrics:
-    """Writes the metrics file and the terminal."""
+    """Writes the metrics file, the terminal and, in a folder given, the curves of TensorBoard."""
 
-    def __init__(self, path: Path, step: int = 0) -> None:
-        """Continue the file at ``path`` after ``step``: lines of later steps, of a run that was lost, are dropped."""
+    def __init__(self, path: Path, step: int = 0, tensorboard: Path | None = None) -> None:
+        """Continue the file at ``path`` after ``step``: lines of later steps, of a run that was lost, are dropped.
+
+        Raises ConfigError when TensorBoard is asked for and not installed.
+        """
+        self._curves = None if tensorboard is None else summary_writer()(str(tensorboard), purge_step=step + 1)
         self._path, self._live, self._printed = path, LiveLine(), 0.0
         write_atomically(path, "".join(line for line in _lines(path) if _step(line) <= step) if step else "")
 
@@ -60,9 +65,15 @@ class Metrics:
         except OSError as error:
             raise system_fault(error) from error
 
+    def _draw(self, group: str, values: Mapping[str, Any], step: int) -> None:
+        if self._curves is not None:
+            for name, value in values.items():
+                self._curves.add_scalar(f"{group}/{name}", value, step)
+
     def train(self, event: dict[str, Any], seconds_left: float | None) -> None:
         """One logged training step."""
         self._write({"event": "train", **event})
+        self._draw("train", {name: value for name, value in event.items() if name != "step"}, event["step"])
         line = (
             f"step {event['step']:,}  epoch {event['epoch']}  loss {event['loss']:.3f}  "
             f"ppl {perplexity(event['nll']):,.2f}  lr {event['learning_rate']:.2e}  "
@@ -79,13 +90,17 @@ class Metrics:
         """One validation, with samples."""
         event = {"event": "valid", "step": step, "nll": validation.nll, "bleu": validation.bleu,
                  "signature": validation.signature}  # fmt: skip
-        self._write(event | ({"checkpoint": name} if name else {}))
+        several = {"sets": validation.sets} if validation.sets else {}
+        self._write(event | several | ({"checkpoint": name} if name else {}))
+        self._draw("average" if name else "valid", {"nll": validation.nll, "bleu": validation.bleu}, step)
         self._live.clear()
         say(
             f"{name or f'step {step:,}'}  valid nll {validation.nll:.4f}  ppl {perplexity(validation.nll):.2f}  "
             f"BLEU {validation.bleu:.2f}{'  (best)' if best else ''}",
             style="bold",
         )
+        for set_name, scores in validation.sets.items():
+            say(f"  {set_name}  nll {scores['nll']:.4f}  BLEU {scores['bleu']:.2f}")
         for source, translation, reference in validation.samples:
             for mark, text, style in ((" ", source, "dim"), ("→", translation, ""), ("=", reference, "dim")):
                 say(f"  {mark} {_cut(text)}", style=style)
@@ -96,8 +111,21 @@ class Metrics:
         say(line)
 
     def close(self) -> None:
-        """Take the live line away."""
+        """Take the live line away, and flush the curves."""
         self._live.clear()
+        if self._curves is not None:
+            self._curves.close()
+
+
+def summary_writer() -> Any:
+    """TensorBoard's writer, which is an extra. Raises ConfigError when it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "training.tensorboard: TensorBoard is not installed; pip install 'transformer_mt[tensorboard]'"
+        ) from error
+    return SummaryWriter
 
 
 def _lines(path: Path) -> list[str]:

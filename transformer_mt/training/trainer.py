@@ -13,8 +13,7 @@ from torch import nn
 
 from transformer_mt.checkpoint import Checkpoints, load_optimizer, load_weights, model_weights, optimizer_tensors
 from transformer_mt.config import Training
-from transformer_mt.data.batching import Batches, Position
-from transformer_mt.data.store import Array
+from transformer_mt.data.batching import Batches, Bucket, Position
 from transformer_mt.device import autocast, choose_precision
 from transformer_mt.errors import NumericsError
 from transformer_mt.model.transformer import Transformer
@@ -24,6 +23,7 @@ from transformer_mt.training.metrics import Metrics, Validation
 from transformer_mt.training.schedule import learning_rate
 
 _BAD_STEPS = 3  # in a row without a finite gradient end the run
+_LEAST_SCALE = 1.0  # of a loss in float16: below it, overflow is not what is wrong
 
 
 @dataclass
@@ -37,6 +37,7 @@ class Progress:
     stale: int = 0  # validations since
     skipped: int = 0  # steps without a finite gradient
     finished: dict[str, Any] | None = None  # why training has ended, and under which limits
+    scaler: dict[str, Any] = field(default_factory=dict)  # the state of loss scaling, in float16
 
     @classmethod
     def from_json(cls, state: dict[str, Any]) -> "Progress":
@@ -45,7 +46,7 @@ class Progress:
 
 
 @dataclass
-class _Tally:
+class Tally:
     """Sums over the steps since the last log line."""
 
     loss: float = 0.0
@@ -80,6 +81,8 @@ class Trainer:
         self.device = model.projection.device
         self.precision = choose_precision(settings.precision, self.device)
         self.optimizer = make_optimizer(model, settings)
+        # Small gradients vanish in float16 unless the loss is scaled up (Micikevicius et al. 2018).
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         self.progress = Progress()
         self.stop = False  # set by a signal handler: save after this step and return
         self._started = started
@@ -91,12 +94,14 @@ class Trainer:
         tensors, state = self.checkpoints.training(name)
         load_optimizer(self.model, self.optimizer, tensors, name)
         self.progress = Progress.from_json(state)
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(self.progress.scaler)
         self._started -= self.progress.seconds
 
     def run(self) -> str:
         """Train until a limit; return the reason of the end (``interrupted`` when stopped from outside)."""
         walk = self.batches.walk(self.progress.position)
-        tally = _Tally()
+        tally = Tally()
         self.model.train()
         while not self.stop:
             if (reason := self._reason_to_end()) is not None:
@@ -104,11 +109,11 @@ class Trainer:
                 return reason
             buckets, after = next(walk)
             step, epoch = self.progress.step + 1, self.progress.position.epoch
-            self._update(buckets, step, tally)
+            self.update(buckets, step, tally)
             self.progress.step, self.progress.position = step, after
             if step % self.settings.log_every == 0:
                 self._log(tally, epoch)
-                tally = _Tally()
+                tally = Tally()
             if self._reason_to_end() is None:  # else the end validates and saves
                 tally.started += self._validate_and_save()
         if self._saved_at != self.progress.step:
@@ -124,9 +129,9 @@ class Trainer:
             self.save()
         return time.monotonic() - begun
 
-    def _update(self, buckets: list[Array], step: int, tally: _Tally) -> None:
+    def update(self, buckets: list[Bucket], step: int, tally: Tally) -> None:
         """One step: the gradient of the mean loss per target token of the whole batch, clipped, and Adam."""
-        batches = [self.batches.collate(rows).to(self.device) for rows in buckets]
+        batches = [bucket.collate().to(self.device) for bucket in buckets]
         tokens = sum(int((batch.target_out != PAD).sum()) for batch in batches)
         smoothed = torch.zeros((), device=self.device)
         nll = torch.zeros((), device=self.device)
@@ -138,15 +143,17 @@ class Trainer:
             loss = smoothed_cross_entropy(
                 hidden.to(self.precision), self.model.projection, batch.target_out[real], self.settings.label_smoothing
             )
-            (loss.smoothed / tokens).backward()  # type: ignore[no-untyped-call]
+            self.scaler.scale(loss.smoothed / tokens).backward()  # type: ignore[no-untyped-call]
             smoothed += loss.smoothed.detach()
             nll += loss.nll
         rate = learning_rate(step, self.settings, self.model.settings.width)
+        self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         if math.isfinite(float(norm)) and math.isfinite(float(smoothed)):
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            self.optimizer.step()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
             self._bad = 0
             tally.loss, tally.nll = tally.loss + float(smoothed), tally.nll + float(nll)
             tally.tokens += tokens
@@ -155,16 +162,25 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _skip(self, step: int) -> None:
-        """Leave the weights as they are after a loss or gradient that is not finite. Raises NumericsError."""
+        """Leave the weights as they are after a loss or gradient that is not finite. Raises NumericsError.
+
+        In float16 that is how the scale of the loss is found: it is halved.
+        """
         self._bad, self.progress.skipped = self._bad + 1, self.progress.skipped + 1
-        self.metrics.note(f"warning: step {step}: the loss or gradient is not finite; skipped")
-        if self._bad >= _BAD_STEPS:
+        self.scaler.update()
+        scaled = self.scaler.is_enabled()
+        scale = self.scaler.get_scale()
+        self.metrics.note(
+            f"warning: step {step}: the loss or gradient is not finite; skipped"
+            + (f", the loss is scaled by {scale:g} from now on" if scaled else "")
+        )
+        if scale < _LEAST_SCALE if scaled else self._bad >= _BAD_STEPS:
             raise NumericsError(
                 f"step {step}: {self._bad} steps in a row without a finite gradient; lower training.learning_rate, "
                 "or train in float32; the checkpoints so far are good"
             )
 
-    def _log(self, tally: _Tally, epoch: int) -> None:
+    def _log(self, tally: Tally, epoch: int) -> None:
         seconds = time.monotonic() - tally.started
         self._pace.note(self.settings.log_every, seconds)
         self._warn_of_long_warmup()
@@ -221,7 +237,7 @@ class Trainer:
     def save(self, *, best: bool = False) -> None:
         """Save everything, and delete what is not to be kept."""
         name = f"step-{self.progress.step:06}"
-        self.progress.seconds = self._seconds()
+        self.progress.seconds, self.progress.scaler = self._seconds(), self.scaler.state_dict()
         self.checkpoints.save(
             name,
             model_weights(self.model),
@@ -287,10 +303,8 @@ class Trainer:
         if limits.max_steps is not None:
             left.append((limits.max_steps - progress.step) * step_seconds + self._closing_seconds())
         if limits.max_epochs is not None:
-            position = progress.position
-            done = position.window + position.batch / len(self.batches.window(position.epoch, position.window))
-            per_epoch = self.batches.windows * len(self.batches.window(position.epoch, position.window))
-            steps = (limits.max_epochs - position.epoch - done / self.batches.windows) * per_epoch
+            batches = self.batches
+            steps = limits.max_epochs * batches.steps_per_epoch - batches.steps_before(progress.position)
             left.append(steps * step_seconds + self._closing_seconds())
         if limits.max_minutes is not None:
             left.append(60 * limits.max_minutes - self._seconds())

@@ -1,0 +1,171 @@
+"""What training will take: the largest batch, validation, saving and loading tried, and the time to the end foretold."""
+
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from transformer_mt.checkpoint import load_weights
+from transformer_mt.config import Training
+from transformer_mt.data.batching import Bucket
+from transformer_mt.evaluate import mean_nll
+from transformer_mt.training.trainer import Tally, Trainer
+from transformer_mt.translate import Translator
+
+_WARM_STEPS, _STEPS, _SECONDS = 3, 12, 12.0  # steps that are timed, at least so many and so long
+_MOST_SECONDS = 60.0
+_SENTENCES = 128  # of the validation set that are tried
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """Times are in seconds, memory in bytes."""
+
+    device: str
+    precision: str
+    parameters: int
+    memory: int  # the most that was held, on a GPU of its memory, else by the process
+    largest_batch: tuple[int, int, int]  # B, S, T
+    step: float
+    tokens_per_second: float
+    steps_per_epoch: float
+    validation: float
+    saving: float
+    loading: float
+    sentence: float  # translated alone, as a person at the prompt waits
+    checkpoint_bytes: int
+    disk_free: int
+    total: float  # to the end of the run
+    ends_by: str  # the limit that ends it
+    steps: int  # until then
+
+
+def preflight(trainer: Trainer, translator: Translator, sources: Sequence[str], references: Sequence[str]) -> Preflight:
+    """Try everything that a run will do, in the trainer's own checkpoint folder, which should be a scratch one.
+
+    ``sources`` and ``references`` are the validation set. The model's weights are changed.
+    """
+    if trainer.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(trainer.device)
+    batches = trainer.batches.window(0, 0)
+    largest = max(batches, key=lambda buckets: max(map(_size, buckets)))
+    trainer.model.train()
+    trainer.update(largest, 1, Tally())
+    step, tokens = _time_steps(trainer, batches)
+    memory = _peak_memory(trainer.device)
+    validation = _time_validation(translator, trainer.settings, sources, references)
+    begun = time.monotonic()
+    trainer.save()
+    saving = time.monotonic() - begun
+    name = trainer.checkpoints.newest()
+    assert name is not None
+    begun = time.monotonic()
+    load_weights(trainer.model, trainer.checkpoints.weights(name), name)
+    loading = time.monotonic() - begun
+    folder = trainer.checkpoints.directory
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    begun = time.monotonic()
+    translator.translate(sorted((line for line in sources if line.strip()), key=len)[len(sources) // 2 :][:1])
+    sentence = time.monotonic() - begun
+    per_epoch = trainer.batches.steps_per_epoch
+    steps, seconds, reason = _end(trainer.settings, per_epoch, step, validation, saving)
+    return Preflight(
+        device=str(trainer.device),
+        precision=str(trainer.precision).removeprefix("torch."),
+        parameters=sum(p.numel() for p in trainer.model.parameters()),
+        memory=memory,
+        largest_batch=max(largest, key=_size).shape,
+        step=step,
+        tokens_per_second=tokens,
+        steps_per_epoch=per_epoch,
+        validation=validation,
+        saving=saving,
+        loading=loading,
+        sentence=sentence,
+        checkpoint_bytes=size,
+        disk_free=shutil.disk_usage(folder).free,
+        total=seconds,
+        ends_by=reason,
+        steps=steps,
+    )
+
+
+def _size(bucket: Bucket) -> int:
+    """Padded positions of both sides."""
+    sentences, source, target = bucket.shape
+    return sentences * (source + target)
+
+
+def _time_steps(trainer: Trainer, batches: list[list[Bucket]]) -> tuple[float, float]:
+    """Seconds a step and target tokens a second, a mean over batches of an epoch; a slow device tries fewer."""
+    number, seconds, tokens, timed = 1, 0.0, 0, 0
+    while seconds < _SECONDS or timed < _STEPS:
+        if timed >= 2 and seconds > _MOST_SECONDS:
+            break
+        number += 1
+        tally, begun = Tally(), time.monotonic()
+        trainer.update(batches[number % len(batches)], number, tally)
+        if number > 1 + _WARM_STEPS:
+            seconds, tokens, timed = seconds + time.monotonic() - begun, tokens + tally.tokens, timed + 1
+    return seconds / timed, tokens / seconds
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _time_validation(
+    translator: Translator, settings: Training, sources: Sequence[str], references: Sequence[str]
+) -> float:
+    """Foretell a validation from a sample of its sentences.
+
+    An untrained model translates without end: the time of its search is taken for as many pieces as the references
+    have.
+    """
+    every = max(1, len(sources) // _SENTENCES)
+    some = [n for n in range(0, len(sources), every) if sources[n].strip() and references[n].strip()]
+    if not some:
+        return 0.0
+    lines, gold = [sources[n] for n in some], [references[n] for n in some]
+    translator.model.eval()
+    begun = time.monotonic()
+    hypotheses = [h for ids in _batches(translator, lines) for (h, *_) in translator.search(ids)]
+    searching = time.monotonic() - begun
+    pieces = sum(len(ids) + 1 for ids in translator.tokenizer.encode_target(gold))
+    searching *= min(1.0, pieces / sum(len(h.ids) for h in hypotheses))
+    begun = time.monotonic()
+    mean_nll(translator, lines, gold, settings.device_tokens)
+    translator.model.train()
+    return (searching + time.monotonic() - begun) * len(sources) / len(some)
+
+
+def _batches(translator: Translator, lines: Sequence[str]) -> Iterator[list[list[int]]]:
+    ids = sorted((line for line in translator.encode(lines) if line), key=len)
+    size = translator.decoding.batch_size
+    return (ids[start : start + size] for start in range(0, len(ids), size))
+
+
+def _end(
+    settings: Training, steps_per_epoch: float, step: float, validation: float, saving: float
+) -> tuple[int, float, str]:
+    """Steps and seconds to the first limit, and which it is; patience may end the run before."""
+    every_step = step + validation / settings.validate_every + saving / settings.save_every
+    closing = (2 if settings.average else 1) * validation + saving
+    ends: list[tuple[float, str]] = []
+    if settings.max_steps is not None:
+        ends.append((settings.max_steps * every_step + closing, f"max_steps {settings.max_steps:,}"))
+    if settings.max_epochs is not None:
+        seconds = settings.max_epochs * steps_per_epoch * every_step + closing
+        ends.append((seconds, f"max_epochs {settings.max_epochs}"))
+    if settings.max_minutes is not None:
+        ends.append((60 * settings.max_minutes, f"max_minutes {settings.max_minutes:g}"))
+    seconds, reason = min(ends)
+    return int((seconds - closing) / every_step), seconds, reason

@@ -1,0 +1,97 @@
+"""The report for the terminal."""
+
+from collections.abc import Iterator
+from itertools import accumulate
+
+from transformer_mt.checkup.preflight import Preflight
+from transformer_mt.checkup.report import Report
+from transformer_mt.data.doctor import Examination
+from transformer_mt.training.metrics import duration
+
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+def lines(report: Report) -> Iterator[str]:
+    """The whole report, line by line."""
+    yield "Text"
+    for name, examination in report.examinations.items():
+        yield f"  {name}: {examination.pairs:,} pairs"
+        yield from _lengths(examination)
+        twice, copies = examination.duplicates["pairs"], examination.copies
+        yield f"    there before {twice:,} ({_percent(twice, examination.pairs)}), source as target {copies:,}"
+    for name, pairs in report.sets.items():
+        held = " (held out of training)" if name in report.store["held_out"] else ""
+        yield f"  {name}: {pairs:,} pairs{held}"
+    yield "Cleaning"
+    yield from _cleaning(report)
+    yield "Tokenizer"
+    yield from _tokenizer(report)
+    yield "Advice for a corpus of this size"
+    for key, why in report.advice.why.items():
+        yield f"  {key}: {getattr(report.advice, key.split('.')[1])} - {why}"
+    yield from _preflight(report.preflight)
+    yield "Findings"
+    for finding in report.findings:
+        yield f"  {finding.severity}: {finding.message}"
+        yield from (f"    {example}" for example in finding.examples)
+    yield f"Verdict: {report.verdict}"
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / max(1, whole):.2g} %"
+
+
+def _lengths(examination: Examination) -> Iterator[str]:
+    histogram = examination.characters
+    for side, counts in (("source", histogram.source), ("target", histogram.target)):
+        most = max(1, *counts)
+        bars = "".join(_BARS[-(-8 * count // most)] for count in counts)
+        half = sum(counts) / 2
+        middle = next((n for n, total in enumerate(accumulate(counts)) if total >= half), 0)
+        line, longest = examination.longest[side]
+        yield (
+            f"    {side} |{bars}| 0 to {histogram.edges[-1]:,} characters, half of them below "
+            f"{histogram.edges[middle + 1]:,}; longest {longest:,} (line {line:,}); empty {examination.empty[side]:,}"
+        )
+
+
+def _cleaning(report: Report) -> Iterator[str]:
+    store = report.store
+    read = sum(corpus["read"] for corpus in store["corpora"])
+    yield f"  {read:,} pairs read, {store['pairs']:,} kept for training"
+    for rule, drop in store["dropped"].items():
+        example = drop["examples"][0]
+        yield f"  {rule}: {drop['pairs']:,}, such as {example['place']}: {example['source'][:40]!r} = {example['target'][:40]!r}"
+    if store["leaks"]:
+        yield f"  in a validation or test set, too: {store['leaks']:,} pairs (add leaks to data.drop to drop them)"
+
+
+def _tokenizer(report: Report) -> Iterator[str]:
+    sizes = dict.fromkeys(report.store["vocabulary"].values())
+    yield f"  vocabulary {' and '.join(f'{size:,}' for size in sizes)}"
+    for name, known in report.coverage.items():
+        unknown = f"; in bytes: {' '.join(list(known.unknown)[:10])}" if known.unknown else ""
+        yield (
+            f"  {name}: {known.pieces / max(1, known.lines):.1f} pieces a line, {known.pieces / max(1, known.words):.2f} a "
+            f"word, {100 * known.byte_rate:.2g} % single bytes{unknown}"
+        )
+
+
+def _preflight(flight: Preflight) -> Iterator[str]:
+    yield f"Preflight on {flight.device}, {flight.precision}"
+    sentences, source, target = flight.largest_batch
+    yield f"  {flight.parameters / 1e6:.2f}M parameters; memory {flight.memory / 1e9:.2f} GB at most, in which the largest"
+    yield f"    batch ({sentences} sentences of up to {source} and {target} pieces) was trained"
+    epoch = flight.steps_per_epoch * flight.step
+    yield (
+        f"  a step {flight.step:.3f} s, {flight.tokens_per_second:,.0f} target tokens a second; an epoch "
+        f"{flight.steps_per_epoch:,.0f} steps, {duration(epoch)}"
+    )
+    yield (
+        f"  a validation {duration(flight.validation)}; a checkpoint {flight.checkpoint_bytes / 1e6:.0f} MB, saved in "
+        f"{flight.saving:.1f} s, loaded in {flight.loading:.1f} s; one sentence translated in {flight.sentence:.2f} s"
+    )
+    yield (
+        f"  time to the end: {duration(flight.total)} at most, by {flight.ends_by}: {flight.steps:,} steps, "
+        f"{flight.steps / flight.steps_per_epoch:.1f} passes over the text"
+    )
