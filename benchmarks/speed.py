@@ -9,12 +9,13 @@ import torch
 
 from transformer_mt.config import Config
 from transformer_mt.config_file import load_config
-from transformer_mt.data import prepare
 from transformer_mt.data.batching import Batches, Position
+from transformer_mt.data.fingerprint import fingerprint
+from transformer_mt.data.prepare import prepare
+from transformer_mt.data.sets import evaluation_set
 from transformer_mt.data.store import Store
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.special import PAD
-from transformer_mt.terminal import Bar
 from transformer_mt.training.loss import smoothed_cross_entropy
 from transformer_mt.training.trainer import make_optimizer
 from transformer_mt.translate import Translator, make_model
@@ -65,11 +66,11 @@ def main() -> None:
     config = load_config(ROOT / "configs" / "demo.yaml")
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
-        prepare.prepare(config, prepare.fingerprint(config), directory / "tokenizer", directory / "data", Bar(None, 0))
+        prepare(config, fingerprint(config), directory / "tokenizer", directory / "data")
         tokenizer, store = Tokenizer.load(directory / "tokenizer"), Store(directory / "data")
         print(f"threads {torch.get_num_threads()}, torch {torch.__version__}")
         print(f"training {train(config, store, tokenizer, options.seconds):,.0f} target tokens/s")
-        lines, _ = prepare.evaluation_set(directory / "data", "test")
+        lines, _ = evaluation_set(directory / "data", "test")
         for beam in (1, 5):
             speed = decode(config, tokenizer, lines[: options.sentences], beam)
             print(f"decoding, beam {beam}: {speed:,.1f} sentences/s of greatest length")

@@ -50,11 +50,11 @@ def placeholder(node: ast.expr) -> str:
 
 
 class Messages:
-    """The texts that an expression may have; functions of the package that make texts are followed."""
+    """The texts that an expression of a module may have; functions of the package that make texts are followed."""
 
-    def __init__(self, trees: list[ast.Module]) -> None:
-        self.functions = {
-            node.name: node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
+    def __init__(self, trees: list[ast.Module], module: ast.Module) -> None:
+        self.functions = {  # its own before others of the same name
+            node.name: node for tree in (*trees, module) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
         }
 
     def of(self, node: ast.expr, variables: dict[str, list[ast.expr]]) -> list[str]:
@@ -70,7 +70,9 @@ class Messages:
                 return self._product([left, right], variables)
             case ast.IfExp(body=body, orelse=orelse):
                 return [*self.of(body, variables), *self.of(orelse, variables)]
-            case ast.Call(func=ast.Name(id=name)) if name in self.functions and name != "str":
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(value=ast.Name(id="self"), attr=name)) if (
+                name in self.functions
+            ):
                 return self._returned(self.functions[name])
             case ast.Name(id=name) if name in variables:
                 return [text for value in variables.pop(name) for text in self.of(value, variables)]
@@ -98,6 +100,8 @@ def assigned(function: ast.AST) -> dict[str, list[ast.expr]]:
     for node in ast.walk(function):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             values.setdefault(node.targets[0].id, []).append(node.value)
+        elif isinstance(node, ast.NamedExpr):
+            values.setdefault(node.target.id, []).append(node.value)
     return values
 
 
@@ -116,17 +120,27 @@ def called(tree: ast.Module) -> Iterator[tuple[str, ast.expr, ast.AST]]:
 def collect() -> dict[str, set[str]]:
     """The messages of the package by kind of error."""
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "transformer_mt").rglob("*.py"))}
-    messages = Messages(list(trees.values()))
     found: dict[str, set[str]] = {kind: set() for kind in SECTIONS}
     for path, tree in trees.items():
+        messages = Messages(list(trees.values()), tree)
         for kind, text, function in called(tree):
+            if isinstance(text, ast.Call) and ast.unparse(text.func) == "_explain":
+                continue  # puts file and line before what `_complaint` says
             for message in messages.of(text, assigned(function)):
                 line = " ".join(message.split())
                 if kind != "ValueError":
                     found[kind].add(line)
                 elif path.name == "config.py":
                     found["ConfigError"].add(f"FILE:LINE: KEY: {line}")
-    return found
+    loader = Messages(list(trees.values()), trees[ROOT / "transformer_mt" / "config_file.py"])
+    complaints = loader.of(ast.parse("_complaint()", mode="eval").body, {})
+    found["ConfigError"] |= {f"FILE:LINE: {text}" for text in complaints}
+    return {kind: {line for line in lines if says_something(line)} for kind, lines in found.items()}
+
+
+def says_something(line: str) -> bool:
+    """Not so what hands on the message of another error, such as ``data.train: ERROR``."""
+    return re.search(r"[a-z]{2}", re.sub(r"\bdata\.\w+", "", line)) is not None and not line.endswith(": ERROR")
 
 
 def page() -> str:

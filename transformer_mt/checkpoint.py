@@ -23,6 +23,7 @@ from transformer_mt.errors import ArtefactError, ConfigError, SystemFault
 from transformer_mt.rundir import read_json, sha256, sync_directory, write_atomically
 from transformer_mt.terminal import warn
 
+_OTHER = "choose another checkpoint"
 MODEL, OPTIMIZER, TRAINING, MANIFEST = "model.safetensors", "optimizer.safetensors", "training.json", "manifest.json"
 
 
@@ -94,9 +95,9 @@ class Checkpoints:
         try:
             name, digest = path.read_text(encoding="utf-8").split()
         except (OSError, ValueError) as error:
-            raise ArtefactError(f"{path}: damaged or unreadable") from error
+            raise ArtefactError(f"{path}: damaged or unreadable; {_OTHER}") from error
         if "/" in name or name.startswith("."):
-            raise ArtefactError(f"{path}: does not name a checkpoint")
+            raise ArtefactError(f"{path}: does not name a checkpoint; {_OTHER}")
         return name, digest
 
     def resolve(self, name: str) -> str:
@@ -108,11 +109,14 @@ class Checkpoints:
             target, digest = self._target(name)
             manifest = self.directory / target / MANIFEST
             if not manifest.exists() or sha256(manifest) != digest:
-                raise ArtefactError(f"{self.directory / target}: not the checkpoint that '{name}' was set to; damaged")
+                raise ArtefactError(
+                    f"{self.directory / target}: damaged, or not the checkpoint that '{name}' was set to; {_OTHER}"
+                )
             return target
         if "/" in name or not (self.directory / name / MANIFEST).is_file():
             known = ", ".join([*self.names(), *sorted(p.name for p in self.directory.glob("average-*"))])
-            raise ConfigError(f"{self.directory}: no checkpoint '{name}'; there are: {known or 'none'}")
+            advice = f"choose one of {known}" if known else "train first"
+            raise ConfigError(f"{self.directory}: no checkpoint '{name}'; {advice}")
         return name
 
     def newest(self) -> str | None:
@@ -133,7 +137,7 @@ class Checkpoints:
             try:
                 if name != meant:
                     self._check(name)
-                    warn(f"{fault}; going on from {name}")
+                    warn(f"{str(fault).rpartition('; ')[0]}; going on from {name}")
                     return name
             except ArtefactError:
                 continue
@@ -147,7 +151,7 @@ class Checkpoints:
         """The manifest of a checkpoint. Raises ArtefactError."""
         manifest = read_json(self.directory / name / MANIFEST)
         if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-            raise ArtefactError(f"{self.directory / name / MANIFEST}: damaged")
+            raise ArtefactError(f"{self.directory / name / MANIFEST}: damaged; {_OTHER}")
         return manifest
 
     def _checked(self, name: str, file: str) -> Path:
@@ -156,9 +160,9 @@ class Checkpoints:
         try:
             intact = sha256(path) == self.manifest(name)["files"].get(file)
         except OSError as error:
-            raise ArtefactError(f"{path}: {error.strerror}; choose another checkpoint") from error
+            raise ArtefactError(f"{path}: {error.strerror}; {_OTHER}") from error
         if not intact:
-            raise ArtefactError(f"{path}: damaged (its checksum is wrong); choose another checkpoint")
+            raise ArtefactError(f"{path}: damaged (its checksum is wrong); {_OTHER}")
         return path
 
     def weights(self, name: str) -> dict[str, Tensor]:
@@ -193,7 +197,7 @@ def _load(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
-        raise ArtefactError(f"{path}: damaged or unreadable: {error}") from error
+        raise ArtefactError(f"{path}: damaged or unreadable: {error}; {_OTHER}") from error
 
 
 def model_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -207,7 +211,10 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str) ->
     for name in sorted({*parameters, *weights}):
         ours, theirs = (tuple(d[name].shape) if name in d else "nothing" for d in (parameters, weights))
         if ours != theirs:
-            raise ArtefactError(f"{where}: does not fit the configured model: {name} is {theirs}, expected {ours}")
+            raise ArtefactError(
+                f"{where}: does not fit the configured model: {name} is {theirs}, expected {ours}; use the "
+                "configuration that it was trained with"
+            )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
@@ -229,6 +236,6 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, tensors: Mapping[str,
         kind, _, name = key.partition(".")
         parameter = parameters.get(name)
         if parameter is None or value.numel() not in (1, parameter.numel()):
-            raise ArtefactError(f"{where}: the optimizer's {key} does not fit the model")
+            raise ArtefactError(f"{where}: the optimizer's {key} does not fit the model; {_OTHER}")
         device = "cpu" if kind == "step" and parameter.device.type == "cpu" else parameter.device
         optimizer.state[parameter][kind] = value.to(device)

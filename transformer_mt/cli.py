@@ -74,6 +74,25 @@ def init(
 
 
 @app.command()
+def check(config: Config, set_: Set = None) -> None:
+    """Examine the text, and foretell what training will take.
+
+    Looks for shifted and swapped lines, test lines in training, wrong languages and what the rules drop; then tries the
+    largest batch, validation, saving and loading, and says memory and time. Ends with a verdict, and with code 3 when
+    the text has problems. Leaves check.html, check.json and the token store in run_dir.
+
+    Example:  mt check configs/demo.yaml
+    """
+    from transformer_mt.checkup import check, text
+    from transformer_mt.config_file import load_config
+
+    report = check.check(load_config(config, set_ or ()))
+    print("\n".join(text.lines(report)))
+    if (fault := report.fault()) is not None:
+        raise fault
+
+
+@app.command()
 def tokenize(config: Config, set_: Set = None) -> None:
     """Learn the tokenizer and write the token store.
 

@@ -78,8 +78,12 @@ class Source(Section):
 
 
 KINDS = (
-    "{source: FILE, target: FILE}", "{tsv: FILE}", "{jsonl: FILE}", "{parquet: FILE}", "{hub: OWNER/NAME, split: SPLIT}",
-)  # fmt: skip
+    "{source: FILE, target: FILE}",
+    "{tsv: FILE}",
+    "{jsonl: FILE}",
+    "{parquet: FILE}",
+    "{hub: OWNER/NAME, split: SPLIT}",
+)
 
 Rule = Literal["copies", "duplicates", "script", "control", "leaks"]
 

@@ -80,28 +80,32 @@ def _nearest(path: KeyPath) -> str:
 def _complaint(error: Any) -> str:
     """One pydantic error in our words."""
     path, kind = tuple(error["loc"]), error["type"]
-    dotted = ".".join(map(str, path))
+    key = ".".join(map(str, path))
     if kind == "extra_forbidden":
-        return f"{dotted}: unknown key; {_nearest(path)}"
+        return f"{key}: unknown key; {_nearest(path)}"
     if kind == "missing":
-        return f"{dotted}: missing; it must be given"
+        return f"{key}: missing; it must be given"
     if kind == "value_error":
-        return f"{dotted}: {error['ctx']['error']}" if dotted else str(error["ctx"]["error"])
-    wanted = error["msg"].replace("Input should be", "expected").replace("a valid i", "an i").replace("a valid ", "a ")
-    if kind in ("model_type", "model_attributes_type", "dict_type", "list_type", "too_short") and _sections((*path, "")):
-        source = _section_at(path) is Source
-        wanted = (
-            f"expected one of {', '.join(KINDS)}" if source else f"a mapping of {', '.join(_sections((*path, '')))}"
-        )
-    given = error["input"]
-    if (
-        isinstance(given, str)
-        and kind in ("int_type", "float_type", "bool_type")
-        and given.replace(".", "", 1).isdigit()
-    ):
-        wanted += " (without quotes)"
-    shown = "nothing" if given is None else "a mapping" if isinstance(given, dict) else repr(given)
-    return f"{dotted}: {wanted}, got {shown}"
+        return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
+    return f"{key}: got {_value(error['input'])}; {_expected(error)}"
+
+
+def _value(given: Any) -> str:
+    return "nothing" if given is None else "a mapping" if isinstance(given, dict) else repr(given)
+
+
+def _expected(error: Any) -> str:
+    path, kind, given = tuple(error["loc"]), error["type"], error["input"]
+    if kind in ("model_type", "model_attributes_type", "dict_type", "list_type", "too_short"):
+        if _section_at(path) is Source:
+            return f"expected one of {', '.join(KINDS)}"
+        if keys := _sections((*path, "")):
+            return f"expected a mapping of {', '.join(keys)}"
+    wanted: str = error["msg"].replace("Input should be", "expected")
+    wanted = wanted.replace("a valid i", "an i").replace("a valid ", "a ")
+    number = kind in ("int_type", "float_type", "bool_type")
+    quoted = number and isinstance(given, str) and given.replace(".", "", 1).isdigit()
+    return f"{wanted} (without quotes)" if quoted else wanted
 
 
 def _explain(error: ValidationError, name: str, lines: dict[KeyPath, int], given: set[KeyPath]) -> str:

@@ -32,9 +32,12 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]
     """BLEU, chrF and TER with their signatures. Raises DataError when the numbers of lines differ."""
     for number, reference in enumerate(references, start=1):
         if len(reference) != len(hypotheses):
-            raise DataError(f"{len(hypotheses)} translations, but reference {number} has {len(reference)} lines")
+            raise DataError(
+                f"{len(hypotheses)} translations, but reference {number} has {len(reference)} lines; line i of one must "
+                "belong to line i of the other"
+            )
     if not hypotheses:
-        raise DataError("nothing to evaluate: the set is empty")
+        raise DataError("nothing to evaluate: the set is empty; give text")
     unsegmented = language_code(language) in ("zh", "ja")  # TER then counts characters
     ter = sacrebleu.TER(normalized=unsegmented, asian_support=unsegmented)
     metrics = {"bleu": bleu_metric(language), "chrf": sacrebleu.CHRF(), "ter": ter}
@@ -63,5 +66,5 @@ def mean_nll(translator: Translator, sources: Sequence[str], targets: Sequence[s
         total += float(smoothed_cross_entropy(hidden, model.projection, gold[gold != PAD], 0.0).nll)
         tokens += len(hidden)
     if not tokens:
-        raise DataError("the validation set has no pair with text on both sides")
+        raise DataError("data.valid: no pair has text on both sides; give other text")
     return total / tokens

@@ -68,7 +68,10 @@ def _prepare(config: Config, paths: RunDirectory) -> None:
             write_atomically(paths.config, config.to_yaml())
             return
         if started:
-            raise ArtefactError(f"{paths.root}: the run was started with other data or tokenizer ({changed} differ)")
+            raise ArtefactError(
+                f"{paths.root}: the run was started with other data or tokenizer ({changed} differ); train in another "
+                "run_dir, or start anew with --overwrite"
+            )
     elif started:
         raise ArtefactError(f"{paths.data}: the token store is missing; the run cannot go on without it")
     write_atomically(paths.config, config.to_yaml())
@@ -189,7 +192,7 @@ def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float,
         start_from = origin.about
     model.to(device)
     translator = Translator(model, tokenizer, config.decoding.model_copy(update={"beam_size": 1}), device)
-    batches, validate = _batches(config, paths, tokenizer), _validation(config, paths, translator)
+    batches, validate = make_batches(config, paths, tokenizer), _validation(config, paths, translator)
     metrics = Metrics(paths.metrics, step, paths.root / "tensorboard" if config.training.tensorboard else None)
     trainer = Trainer(
         model,
@@ -239,7 +242,7 @@ def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float,
         metrics.close()
 
 
-def _batches(config: Config, paths: RunDirectory, tokenizer: Tokenizer) -> Batches:
+def make_batches(config: Config, paths: RunDirectory, tokenizer: Tokenizer) -> Batches:
     """The training pairs, as often and in such pieces as is configured."""
     settings, manifest = config.training, prepare.read_manifest(paths.data) or {}
     sampling = SubwordSampling(tokenizer, settings.subword_sampling, config.data.max_length)
@@ -363,7 +366,10 @@ def average(config: Config) -> str:
         if (paths.checkpoints / name).exists():
             made_of = checkpoints.manifest(name).get("average_of", [])
             if made_of != names:
-                raise ConfigError(f"{paths.checkpoints / name}: is there already, the average of {', '.join(made_of)}")
-        about = {key: manifest[key] for key in ("step", "tokenizer", "model", "config")}
+                raise ConfigError(
+                    f"{paths.checkpoints / name}: is there already, of {', '.join(made_of)}; delete it first"
+                )
+        kept = {"step", "tokenizer", "model", "config", "start_from"}
+        about = {key: value for key, value in manifest.items() if key in kept}
         checkpoints.save(name, checkpoints.average(names), {**about, "average_of": names})
     return name

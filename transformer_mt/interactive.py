@@ -97,7 +97,7 @@ class _Watch:
     def end(self) -> None:
         """Tell how many there were, if there were more than the first."""
         if self._paragraphs > 1:
-            warn(f"{self._paragraphs:,} of {self._lines:,} lines look like paragraphs")
+            warn(f"{self._paragraphs:,} of {self._lines:,} lines look like paragraphs; see --split")
 
 
 def stream(translator: Translator, file: Path | None, output: Path | None, job: Job, longest: int) -> None:

@@ -105,7 +105,8 @@ def parse_yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
                 problem += f"; {advice}"
         raise ConfigError(f"{name}{line}: {problem}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{name}: not readable as YAML: {' '.join(str(error).split())[:200]}; see configs/ for examples") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{name}: not readable as YAML: {reason}; see configs/ for examples") from error
 
 
 def dump_yaml(tree: Any) -> str:

@@ -84,7 +84,8 @@ class Translator:
         manifest = checkpoints.manifest(name)
         tokenizer = Tokenizer.load(paths.tokenizer)
         if manifest.get("tokenizer") != tokenizer_hash(paths.tokenizer):
-            raise ArtefactError(f"{paths.tokenizer}: not the tokenizer that {name} was trained with")
+            raise ArtefactError(f"{paths.tokenizer}: not the tokenizer that {name} was trained with; put its files "
+                                "back")  # fmt: skip
         _refuse_other_model(settings.model, manifest.get("model"), name)
         device = choose_device(settings.device)
         model = make_model(settings.model, tokenizer)
@@ -229,7 +230,7 @@ class Translator:
         scores = [0.0 if source else float("-inf") for source in ids]
         for number, line in enumerate(gold):
             if len(line) > self.longest:
-                warn(f"line {number + 1}: a translation of {len(line) - 1} pieces is too long to be scored")
+                warn(f"line {number + 1}: a translation of {len(line) - 1} pieces is too long to be scored; split it")
                 scores[number] = float("nan")
                 ids[number] = []
         forced = self._forced(ids, gold, progress)
@@ -289,7 +290,9 @@ def _refuse_other_model(settings: config.Model, trained: Any, name: str) -> None
     before = trained if isinstance(trained, dict) else {}
     changed = [f"model.{key} is {now[key]} but was {before.get(key)}" for key in now if now[key] != before.get(key)]
     if changed:
-        raise ArtefactError(f"{name}: does not fit the configured model: {', '.join(changed)}")
+        raise ArtefactError(
+            f"{name}: does not fit the configured model: {', '.join(changed)}; use the run's own settings"
+        )
 
 
 def make_model(settings: config.Model, tokenizer: Tokenizer) -> Transformer:

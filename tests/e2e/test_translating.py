@@ -82,7 +82,7 @@ def test_one_warning_of_paragraphs_and_their_number_at_the_end(mt: Mt, tiny_run:
     assert len(succeeded(result)) == 4
     assert result.err.splitlines() == [
         "warning: line 2 looks like a paragraph of 3 sentences; models trained on sentences drop text; try --split",
-        "warning: 2 of 4 lines look like paragraphs",
+        "warning: 2 of 4 lines look like paragraphs; see --split",
     ]
     assert mt("translate", tiny_run, stdin="".join(line + "\n" for line in lines)) == result
     one = mt("translate", tiny_run, stdin=PARAGRAPH + "\n")

@@ -295,11 +295,12 @@ def overflow(run: Run, steps: Callable[[int], bool]) -> None:
     update = run.trainer.update
 
     def with_overflow(buckets: Any, step: int, tally: Any) -> None:
-        hook = run.model.projection.register_hook(lambda gradient: gradient * (float("inf") if steps(step) else 1.0))
+        factor = float("inf") if steps(step) else 1.0
+        hook = run.model.projection.register_hook(lambda g: g * factor)  # type: ignore[no-untyped-call]
         update(buckets, step, tally)
         hook.remove()
 
-    run.trainer.update = with_overflow  # type: ignore[method-assign, assignment]
+    run.trainer.update = with_overflow  # type: ignore[method-assign]
 
 
 @pytest.mark.usefixtures("float16")

@@ -1,4 +1,4 @@
-"""What training will take: the largest batch, validation, saving and loading tried, and the time to the end foretold."""
+"""What training will take: the largest batch, validation, saving and loading, and the time to the end."""
 
 import resource
 import shutil
@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 

@@ -8,14 +8,16 @@ from transformer_mt.config import Config
 from transformer_mt.data.advice import Advice
 from transformer_mt.data.coverage import Coverage
 from transformer_mt.data.doctor import Examination, Finding
+from transformer_mt.errors import ConfigError, DataError, MtError, SystemFault
 
 _MUCH_DROPPED = 0.1, 0.5  # shares of the pairs that are worth a note, and that are a problem
 _MANY_BYTES = 0.01  # of the pieces
+_FAULTS: dict[str, type[MtError]] = {"warm-up": ConfigError, "disk": SystemFault}
 
 
 @dataclass(frozen=True)
 class Report:
-    """All of it; ``examinations`` are by corpus, ``coverage`` by set and side, ``store`` is the manifest of the store."""
+    """All of it: ``examinations`` by corpus, ``coverage`` by set and side, and the manifest of the ``store``."""
 
     config: Config
     examinations: dict[str, Examination]
@@ -38,6 +40,14 @@ class Report:
     def problems(self) -> list[Finding]:
         """The findings that need something done before training."""
         return [finding for finding in self.findings if finding.severity == "problem"]
+
+    def fault(self) -> MtError | None:
+        """What the command fails by: the text first, then the configuration, then the system; None when all is well."""
+        kinds = {finding.kind: _FAULTS.get(finding.kind, DataError) for finding in self.problems}
+        if not kinds:
+            return None
+        worst = min(kinds.values(), key=(DataError, ConfigError, SystemFault).index)
+        return worst(f"{self.verdict}; see {self.config.run_dir}/check.html")
 
     @property
     def verdict(self) -> str:
@@ -83,8 +93,8 @@ def _unknown(coverage: dict[str, Coverage]) -> list[Finding]:
         if known.byte_rate > _MANY_BYTES:
             shown = " ".join(list(known.unknown)[:10])
             message = (
-                f"{name}: {100 * known.byte_rate:.1f} % of the pieces are single bytes, of characters that the tokenizer "
-                f"does not know ({shown}); is this text of the same kind as the training text?"
+                f"{name}: {100 * known.byte_rate:.1f} % of the pieces are single bytes, of characters that the "
+                f"tokenizer does not know ({shown}); is this text of the same kind as the training text?"
             )
             findings.append(Finding("unknown characters", "note", message, []))
     return findings
@@ -122,6 +132,7 @@ def _limits(config: Config, flight: Preflight) -> list[Finding]:
         )
     needed = (config.training.keep_last + 3) * flight.checkpoint_bytes
     if needed > flight.disk_free:
-        message = f"{config.run_dir}: checkpoints need {needed / 1e9:.1f} GB, {flight.disk_free / 1e9:.1f} GB are free; make room"
+        free = f"{flight.disk_free / 1e9:.1f} GB are free"
+        message = f"{config.run_dir}: checkpoints need {needed / 1e9:.1f} GB, {free}; make room"
         findings.append(Finding("disk", "problem", message, []))
     return findings

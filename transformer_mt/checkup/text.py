@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import accumulate
+from textwrap import shorten
 
 from transformer_mt.checkup.preflight import Preflight
 from transformer_mt.checkup.report import Report
@@ -61,7 +62,8 @@ def _cleaning(report: Report) -> Iterator[str]:
     yield f"  {read:,} pairs read, {store['pairs']:,} kept for training"
     for rule, drop in store["dropped"].items():
         example = drop["examples"][0]
-        yield f"  {rule}: {drop['pairs']:,}, such as {example['place']}: {example['source'][:40]!r} = {example['target'][:40]!r}"
+        source, target = (shorten(example[side], 40, placeholder="…") for side in ("source", "target"))
+        yield f"  {rule}: {drop['pairs']:,}, such as {example['place']}: {source!r} = {target!r}"
     if store["leaks"]:
         yield f"  in a validation or test set, too: {store['leaks']:,} pairs (add leaks to data.drop to drop them)"
 
@@ -72,16 +74,16 @@ def _tokenizer(report: Report) -> Iterator[str]:
     for name, known in report.coverage.items():
         unknown = f"; in bytes: {' '.join(list(known.unknown)[:10])}" if known.unknown else ""
         yield (
-            f"  {name}: {known.pieces / max(1, known.lines):.1f} pieces a line, {known.pieces / max(1, known.words):.2f} a "
-            f"word, {100 * known.byte_rate:.2g} % single bytes{unknown}"
+            f"  {name}: {known.pieces / max(1, known.lines):.1f} pieces a line, "
+            f"{known.pieces / max(1, known.words):.2f} a word, {100 * known.byte_rate:.2g} % single bytes{unknown}"
         )
 
 
 def _preflight(flight: Preflight) -> Iterator[str]:
     yield f"Preflight on {flight.device}, {flight.precision}"
     sentences, source, target = flight.largest_batch
-    yield f"  {flight.parameters / 1e6:.2f}M parameters; memory {flight.memory / 1e9:.2f} GB at most, in which the largest"
-    yield f"    batch ({sentences} sentences of up to {source} and {target} pieces) was trained"
+    yield f"  {flight.parameters / 1e6:.2f}M parameters; memory {flight.memory / 1e9:.2f} GB at most"
+    yield f"  the largest batch, {sentences} sentences of up to {source} and {target} pieces, was trained"
     epoch = flight.steps_per_epoch * flight.step
     yield (
         f"  a step {flight.step:.3f} s, {flight.tokens_per_second:,.0f} target tokens a second; an epoch "

@@ -46,7 +46,7 @@ def decode_line(raw: bytes, where: str, *, first: bool = False) -> str:
     if raw.endswith(b"\n"):
         raw = raw[:-1].removesuffix(b"\r")
     if b"\0" in raw:
-        raise DataError(f"{where}: contains a NUL character, so it is not plain text; is it UTF-16? Convert it to UTF-8")
+        raise DataError(f"{where}: contains a NUL character, so it is no plain text; is it UTF-16? Convert it to UTF-8")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:

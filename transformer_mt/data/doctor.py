@@ -1,8 +1,8 @@
 """The data doctor: what parallel text is like, and what about it is suspicious. Pure functions of the lines.
 
 All of it is looked at, but what is *learnt* from the text (which words go together, what letters a language is made of)
-is learnt from at most 60,000 pairs in stretches all over it. Time is linear in the text, 200,000 pairs take some ten
-seconds; memory is some 300 MB and 200 bytes a pair, beside the text itself.
+is learnt from at most 50,000 pairs from all over it. Time is linear: 200,000 pairs of long lines take some ten seconds.
+Memory is some 300 MB and 500 bytes a pair, beside the text itself.
 """
 
 import unicodedata
@@ -21,9 +21,10 @@ Lines = Sequence[str]
 _EXAMPLES = 5
 _WIDTH = 100  # characters of an example
 _FEWEST = 20  # pairs; of fewer nothing is said of languages and scripts
+_UNRELATED = 1_000, 200  # pairs, and words that recur: of less text it is not said that its lines are unrelated
 _LEAKED_PAIRS = 3, 0.0025  # normalised pairs of an evaluation set that are in training: so many, and such a share
 _LEAKED_SOURCES = 5, 0.0065
-_SHORT = 12  # letters and digits: "Thank you." may be in training and in the test set by right
+_SHORT = 12, 18  # letters and digits, and bytes (six kanji): "Thank you." may be in training and test set by right
 _SWAPPED = 5, 0.003
 _SWAPPED_NATS = 2.0, 6.0  # that each side, and both together, must look like the other language
 _UNTRANSLATED, _UNTRANSLATED_NATS = (5, 0.001), 5.0
@@ -55,9 +56,9 @@ class Histogram:
 class Leak:
     """How many pairs of an evaluation set are in the training text.
 
-    ``pairs`` and ``sources`` are exact; the normalised ones are without regard to case, width, punctuation and spaces, and
-    ``targets`` is, too. ``lines`` are those of the set whose normalised pair or source is found, ``training`` the first
-    training line of each (from 1).
+    ``pairs`` and ``sources`` are exact; the normalised ones are without regard to case, width, punctuation and spaces.
+    Short ones, which may be in both by right, are left out. ``lines`` are those of the set whose normalised source is
+    found, alone or in its pair; ``training`` is the first training line of each. Lines count from 1.
     """
 
     size: int
@@ -121,9 +122,12 @@ def examine(
     return Examination(
         pairs=text.size,
         characters=_histogram(*lengths),
-        words=_histogram(*(np.fromiter((len(line.split()) for line in side), np.int64, text.size) for side in sides.values())),
+        words=_histogram(
+            *(np.fromiter((len(line.split()) for line in side), np.int64, text.size) for side in sides.values())
+        ),
         longest={
-            side: (int(n.argmax()) + 1, int(n.max())) if text.size else (0, 0) for side, n in zip(sides, lengths, strict=True)
+            side: (int(n.argmax()) + 1, int(n.max())) if text.size else (0, 0)
+            for side, n in zip(sides, lengths, strict=True)
         },
         empty={side: sum(not line.strip() for line in lines) for side, lines in sides.items()},
         copies=sum(s == t != "" for s, t in zip(sources, targets, strict=True)),
@@ -180,13 +184,17 @@ def _hashes(lines: Lines) -> Array:
 
 def _join(source: Array, target: Array) -> Array:
     """Hashes of pairs."""
-    return source * np.int64(0x2545F4914F6CDD1D) + (target ^ (target >> 31))
+    joined: Array = source * np.int64(0x2545F4914F6CDD1D) + (target ^ (target >> 31))
+    return joined
 
 
 def _duplicates(text: _Text, count: int) -> list[Finding]:
     if not text.size or count < _DUPLICATES * text.size:
         return []
-    message = f"{text.names[0]}: {count:,} pairs ({_percent(count, text.size)}) were there before; drop them to train on each once"
+    share = _percent(count, text.size)
+    message = (
+        f"{text.names[0]}: {count:,} pairs ({share}) are there more than once; drop the copies to train on each once"
+    )
     return [Finding("duplicates", "note", message, [])]
 
 
@@ -216,7 +224,7 @@ def _leaks(
         plain = [normalise(side) for side in given]
         bare = [_hashes(side) for side in plain]
         keys = (_join(*exact), exact[0], _join(*bare), bare[0], bare[1])
-        long = [np.fromiter((len(line) >= _SHORT for line in side), bool, len(side)) for side in plain]
+        long = [np.fromiter(map(_is_long, side), bool, len(side)) for side in plain]
         counted = (long[0] | long[1], long[0], long[0] | long[1], long[0], long[1])
         found = {
             key: np.where(count, _find(firsts[key], values), -1)
@@ -226,8 +234,14 @@ def _leaks(
         training = np.where(pairs >= 0, pairs, alike)
         rows = np.flatnonzero(training >= 0)
         counts = {key: int((values >= 0).sum()) for key, values in found.items()}
-        leaks[name] = Leak(size=len(exact[0]), **counts, lines=(rows + 1).tolist(), training=(training[rows] + 1).tolist())
+        leaks[name] = Leak(
+            size=len(exact[0]), **counts, lines=(rows + 1).tolist(), training=(training[rows] + 1).tolist()
+        )
     return leaks
+
+
+def _is_long(line: str) -> bool:
+    return len(line) >= _SHORT[0] or len(line.encode("utf-8", "surrogatepass")) >= _SHORT[1]
 
 
 def _find(firsts: tuple[Array, Array], keys: Array) -> Array:
@@ -267,12 +281,13 @@ def _misaligned(text: _Text) -> tuple[float | None, list[Finding]]:
     aligner = misalignment.Aligner(text.sources, text.targets)
     source, target = text.names
     if aligner.information < misalignment.UNRELATED:
+        if text.size < _UNRELATED[0] or aligner.vocabulary < _UNRELATED[1]:
+            return aligner.information, []
         message = (
-            f"{target}: its lines do not seem to be translations of those of {source}: any two lines go together as well "
-            "(by length and by words); check that the files belong together and are in the same order"
+            f"{target}: its lines do not seem to be translations of those of {source} (by length and words any two "
+            "lines go together as well); check that the files belong together and are in the same order"
         )
-        whole = np.arange(text.size)
-        return aligner.information, [Finding("unrelated", "problem" if text.size >= 1_000 else "note", message, text.examples(whole))]
+        return aligner.information, [Finding("unrelated", "problem", message, text.examples(np.arange(text.size)))]
     findings = []
     for shift in misalignment.shifts(aligner):
         first, last, count = shift.first + 1, shift.last + 1, shift.last - shift.first + 1
@@ -280,8 +295,8 @@ def _misaligned(text: _Text) -> tuple[float | None, list[Finding]]:
         surplus, short = (target, source) if shift.offset > 0 else (source, target)
         message = (
             f"{target}:{first}-{last}: {count:,} lines of {source} fit better with the target {lines} "
-            f"({shift.shifted_fit:.1f} against {shift.fit:.1f} nats a line); near line {first} {surplus} has a line too many "
-            f"or {short} one too few, mend it there and near line {last}"
+            f"({shift.shifted_fit:.1f} against {shift.fit:.1f} nats a line); near line {first} {surplus} has too many, "
+            f"or {short} too few: mend that there, and the opposite near line {last}"
         )
         findings.append(Finding("shifted", "problem", message, text.examples(np.arange(shift.first, shift.last + 1))))
     return aligner.information, findings
@@ -308,8 +323,8 @@ def _strays(text: _Text) -> list[Finding]:
         untranslated = (own < -_UNTRANSLATED_NATS) & (other > 0)
         if _enough(count := int(untranslated.sum()), text.size, _UNTRANSLATED):
             message = (
-                f"{text.names[side]}: {count:,} lines ({_percent(count, text.size)}) seem to be in the language of the other side; "
-                "drop them when they are not translated"
+                f"{text.names[side]}: {count:,} lines ({_percent(count, text.size)}) seem to be in the language of "
+                f"{text.names[1 - side]}; drop those that are not translated"
             )
             findings.append(Finding("untranslated", "note", message, text.examples(np.flatnonzero(untranslated))))
         findings += _strange(text, side, (source >= 0) | (target >= 0))

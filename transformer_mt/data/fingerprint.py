@@ -7,7 +7,6 @@ from typing import Any
 from transformer_mt.config import Config, Source
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.errors import DataError, missing
-from transformer_mt.rundir import RunDirectory
 
 SPLITS = ("train", "valid", "test")
 
@@ -55,7 +54,8 @@ def _files(config: Config) -> dict[str, list[Path]]:
     """The files that are read, by the key of the configuration that names them."""
     files = {f"data.{split}": [path for s in _sources(config, split) for path in _source_files(s)] for split in SPLITS}
     if config.tokenizer.from_ is not None:
-        files["tokenizer.from"] = Tokenizer.files(RunDirectory(Path(config.tokenizer.from_)).tokenizer)
+        names = Tokenizer.names(config.tokenizer.joint)
+        files["tokenizer.from"] = [Path(config.tokenizer.from_) / "tokenizer" / name for name in names]
     return files
 
 

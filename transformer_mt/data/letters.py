@@ -1,8 +1,9 @@
 """Many lines of text at once, as arrays: their letters, their words and their character n-grams, hashed."""
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,9 @@ _UNSPACED = frozenset(["CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO",
 """Scripts without spaces between words: two neighbouring characters serve for a word."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def _plain(character: str) -> str:
-    return unicodedata.normalize("NFKC", character).casefold() or " "
+    return unicodedata.normalize("NFKC", character).casefold()
 
 
 def code_points(lines: Iterable[str]) -> tuple[Array, Array]:
@@ -32,16 +33,18 @@ def code_points(lines: Iterable[str]) -> tuple[Array, Array]:
 
     The text is folded: there are no differences of case and of width (nearly NFKC and case folding, but faster).
     """
-    text = "".join(line + "\n" for line in lines).casefold()
-    if any(map(unicodedata.combining, set(text))):
-        text = unicodedata.normalize("NFC", text)
-    for character in set(text):
+    text = "\n".join([*lines, ""]).casefold()
+    characters = set(text)
+    if marks := "".join(c for c in characters if unicodedata.combining(_plain(c)[0])):  # they may join others
+        marked = re.compile(f"[{re.escape(marks)}]").search
+        text = "\n".join(unicodedata.normalize("NFKC", line) if marked(line) else line for line in text.split("\n"))
+    for character in characters:
         if len(_plain(character)) != 1:
             text = text.replace(character, _plain(character))
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     codes = classify(codes, lambda character: ord(_plain(character)[0])).astype(np.uint32)
-    ends = np.cumsum(codes == _NEWLINE)
-    return codes, ends - (codes == _NEWLINE)
+    end = codes == _NEWLINE
+    return codes, np.cumsum(end) - end
 
 
 def classify(codes: Array, kind: Callable[[str], int]) -> Array:
@@ -49,7 +52,8 @@ def classify(codes: Array, kind: Callable[[str], int]) -> Array:
     present = np.flatnonzero(np.bincount(codes))
     table = np.zeros(present[-1] + 1 if len(present) else 1, np.int32)
     table[present] = [kind(chr(code)) for code in present.tolist()]
-    return table[codes]
+    values: Array = table[codes]
+    return values
 
 
 def distinct(keys: Array) -> Array:
@@ -58,7 +62,7 @@ def distinct(keys: Array) -> Array:
     return keys[np.concatenate(([True], keys[1:] != keys[:-1]))[: len(keys)]]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _kind(character: str) -> int:
     """0: no part of a word; 1: of a word between spaces; 2: of a script without spaces."""
     if unicodedata.category(character)[0] not in "LMN":
@@ -103,4 +107,5 @@ def trigrams(lines: Sequence[str], characters: int, bits: int) -> tuple[Array, A
 def _top_bits(hashes: Array, bits: int) -> Array:
     """The last step of multiplicative hashing: 64 bits to the best few, as int64."""
     mixed = (hashes ^ (hashes >> np.uint64(29))) * _ODD[4]
-    return (mixed >> np.uint64(64 - bits)).astype(np.int64)
+    kept: Array = (mixed >> np.uint64(64 - bits)).astype(np.int64)
+    return kept

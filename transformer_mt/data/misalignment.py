@@ -20,7 +20,7 @@ _OFFSETS = range(-4, 5)  # that are tried: lines down the target file
 _CHARACTERS = 300  # of a line are read for its words
 _WORD_BITS, _PAIR_BITS = 20, 24  # sizes of hash tables
 _KEEP, _RARE = 12, 3  # of a line's words, this many of the least frequent that occur in so many lines or more
-_LEARN = 60_000  # pairs to learn which words go together; below 2^16, so that counts are small
+_LEARN = 50_000  # pairs to learn which words go together; below 2^16, so that counts are small
 _FOLDS, _STRETCH = 4, 100  # words are judged by what the other folds say, which are of stretches of consecutive lines
 _BINS = 10
 _CAP = 3.0  # nats: no single line proves anything
@@ -54,8 +54,10 @@ class Aligner:
 
     def __init__(self, sources: Sequence[str], targets: Sequence[str]) -> None:
         self.count = len(sources)
+        self._stretch = max(1, min(_STRETCH, self.count // 20))
         self.lengths = [np.fromiter(map(len, side), np.float64, self.count) for side in (sources, targets)]
         self.words, self.frequencies = zip(*(_rare_words(side) for side in (sources, targets)), strict=True)
+        self.vocabulary = min(int((frequency >= _RARE).sum()) for frequency in self.frequencies)
         rows = _sample(self.count, _LEARN)
         self.base, self.information = 0, self._learn(0, rows)
         if self.information < _CLEAR:  # perhaps all of the text is shifted
@@ -67,11 +69,11 @@ class Aligner:
     def _learn(self, offset: int, rows: Array) -> float:
         """Learn from source lines ``rows`` and the targets at ``offset``; return the mean nats by which they fit."""
         rows = rows[(rows + offset >= 0) & (rows + offset < self.count)]
-        bits = min(_PAIR_BITS, max(16, int(len(rows) * _KEEP**2).bit_length()))
+        bits = min(_PAIR_BITS, max(16, int(len(rows) * _KEEP**2).bit_length() + 1))
         self._bits, self._learnt = bits, len(rows) * (1 - 1 / _FOLDS)
         self._tables = np.zeros((_FOLDS, 1 << bits), np.uint16)
         for fold in range(_FOLDS):
-            for part in _parts(rows[_folds(rows) == fold]):
+            for part in _parts(rows[self._folds(rows) == fold]):
                 x, y = self.words[0][part], self.words[1][part + offset]
                 together = self._pairs(x, y)[(x >= 0)[:, :, None] & (y >= 0)[:, None, :]]
                 self._tables[fold] += np.bincount(together, minlength=1 << bits).astype(np.uint16)
@@ -80,7 +82,8 @@ class Aligner:
         self._log_ratio = float(np.median(ratio))
         strangers = [(rows + offset + jump) % self.count for jump in _STRANGERS]
         true = self._features(rows, rows + offset)
-        false = [np.concatenate(parts) for parts in zip(*(self._features(rows, other) for other in strangers), strict=True)]
+        unrelated = [self._features(rows, other) for other in strangers]
+        false = np.concatenate([fit for fit, _ in unrelated]), np.concatenate([misfit for _, misfit in unrelated])
         self._edges = [
             np.unique(np.quantile(np.concatenate([t, f]), np.arange(1, _BINS) / _BINS))
             for t, f in zip(true, false, strict=True)
@@ -88,6 +91,10 @@ class Aligner:
         p, q = (np.bincount(self._bin(features), minlength=_BINS**2) + 1.0 for features in (true, false))
         self._ratios = np.clip(np.log(p / p.sum()) - np.log(q / q.sum()), -_CAP, _CAP)
         return float(self._ratios[self._bin(true)].mean())
+
+    def _folds(self, rows: Array) -> Array:
+        folds: Array = rows // self._stretch % _FOLDS
+        return folds
 
     def _pairs(self, x: Array, y: Array) -> Array:
         """Hashes of all pairs of words of the rows of x and y: [n, K], [n, K] -> [n, K, K]."""
@@ -100,14 +107,14 @@ class Aligner:
         """How well words, and how badly lengths, of source lines ``rows`` and target lines ``others`` agree."""
         source, target = self.lengths[0][rows], self.lengths[1][others]
         misfit = np.abs(np.log((target + 1) / (source + 1)) - self._log_ratio) * np.sqrt(np.minimum(source, target) + 1)
-        fit, folds = np.empty(len(rows), np.float32), _folds(rows)
+        fit, folds = np.empty(len(rows), np.float32), self._folds(rows)
         for fold in range(_FOLDS):
             for part in _parts(np.flatnonzero(folds == fold)):
                 fit[part] = self._association(rows[part], others[part], self._tables[fold])
         return fit, misfit
 
     def _association(self, rows: Array, others: Array, table: Array) -> Array:
-        """For each word the best pointwise mutual information with a word of the other side; the mean of all; -1 without."""
+        """Each word's best pointwise mutual information with one of the other side, on average; -1 without words."""
         x, y = self.words[0][rows], self.words[1][others]
         p, q = (f[w].astype(np.float32) / self.count for f, w in zip(self.frequencies, (x, y), strict=True))
         by_chance = (p * np.float32(self._learnt))[:, :, None] * q[:, None, :]
@@ -124,7 +131,7 @@ class Aligner:
         return fit * _BINS + misfit
 
     def fit(self, rows: Array, offset: int) -> Array:
-        """Log-likelihood ratio (nats, capped) that source lines ``rows`` and the targets ``offset`` lines on belong together.
+        """How well source lines ``rows`` fit the target lines ``offset`` further on: log-likelihood ratios, capped.
 
         0 where there is no such line.
         """
@@ -177,10 +184,6 @@ def _best_stretch(gain: Array) -> tuple[float, int, int]:
 
 def _parts(rows: Array) -> list[Array]:
     return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-
-
-def _folds(rows: Array) -> Array:
-    return rows // _STRETCH % _FOLDS
 
 
 def _sample(count: int, size: int) -> Array:

@@ -20,7 +20,6 @@ from transformer_mt.data.sets import Lottery, evaluation_set, write_given_sets, 
 from transformer_mt.data.store import SIDES, StoreWriter
 from transformer_mt.data.tokenizer import Tokenizer, learn
 from transformer_mt.errors import ArtefactError, DataError
-from transformer_mt.rundir import RunDirectory
 from transformer_mt.terminal import bar, say
 
 _CHUNK = 8_192  # pairs encoded at once
@@ -172,7 +171,7 @@ def _hashes(data: Path, names: Iterable[str]) -> set[int]:
 
 def _tokenizer(config: Config, staged: _Staged) -> Tokenizer:
     if config.tokenizer.from_ is not None:
-        return Tokenizer.load(RunDirectory(Path(config.tokenizer.from_)).tokenizer)
+        return Tokenizer.load(Path(config.tokenizer.from_) / "tokenizer")
     say("learning the tokenizer …")
     source, target = (partial(staged.lines, side) for side in SIDES)
     return learn(source, target, staged.pairs - len(staged.held_out), config.tokenizer, config.seed)

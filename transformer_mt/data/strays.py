@@ -7,9 +7,9 @@ import numpy as np
 from transformer_mt.data.letters import CHUNK, Array, classify, code_points, trigrams
 from transformer_mt.data.writing import expected_scripts, script
 
-_CHARACTERS = 100  # of a line tell its language and script
+_CHARACTERS = 64  # of a line tell its language and script
 _BITS = 20
-_LEARN = 60_000  # lines of each side to learn from
+_LEARN = 50_000  # lines of each side to learn from
 _SMOOTH = 0.5
 _LETTERS = 5  # of a line tell its script
 _CAP = 3.0  # nats for a trigram
@@ -53,7 +53,8 @@ def scripts_of_lines(lines: Sequence[str], language: str, share: float) -> tuple
     """The scripts that lines are in: those at home, all by name, and for each line a number of these, [n].
 
     A line is in the script of two thirds of its letters, or in none (-1): they are too few or too mixed. A script is at
-    home when ``share`` of those lines are in it, or when the language is written in it. Kana count as Chinese characters.
+    home when ``share`` of those lines are in it, or when the language is written in it. Kana count as Chinese
+    characters.
     """
     names: list[str] = []
 

@@ -18,6 +18,7 @@ from transformer_mt.special import BOS, EOS, PAD, UNK
 LONGEST_PIECE = 16  # characters; SentencePiece's own default, on which `prepare` relies to drop long lines early
 _THREADS = 4  # a constant: the pieces of a unigram model depend on the number of threads
 _SAMPLE = 2_000_000  # lines that are enough to learn from
+_LOST = "put its files back, or train in a new run_dir"
 _GENERATOR = threading.Lock()  # of random numbers: the library has one for all
 
 
@@ -47,7 +48,7 @@ class Tokenizer:
     @property
     def hashes(self) -> dict[str, str]:
         """The SHA-256 of the model files, by name."""
-        names = self._names(self.joint)
+        names = self.names(self.joint)
         return {name: hashlib.sha256(model).hexdigest() for name, model in zip(names, self.models, strict=True)}
 
     def pieces(self, side: str) -> list[str]:
@@ -83,18 +84,19 @@ class Tokenizer:
     def save(self, directory: Path) -> None:
         """Write ``joint.model``, or ``source.model`` and ``target.model``."""
         directory.mkdir(parents=True, exist_ok=True)
-        for name, model in zip(self._names(self.joint), self.models, strict=True):
+        for name, model in zip(self.names(self.joint), self.models, strict=True):
             (directory / name).write_bytes(model)
 
     @staticmethod
-    def _names(joint: bool) -> list[str]:
+    def names(joint: bool) -> list[str]:
+        """What the model files are called."""
         return ["joint.model"] if joint else ["source.model", "target.model"]
 
     @classmethod
     def files(cls, directory: Path) -> list[Path]:
         """The model files in a directory; empty when it has none."""
         for joint in (True, False):
-            paths = [directory / name for name in cls._names(joint)]
+            paths = [directory / name for name in cls.names(joint)]
             if all(path.is_file() for path in paths):
                 return paths
         return []
@@ -104,17 +106,19 @@ class Tokenizer:
         """Read what :meth:`save` wrote. Raises ArtefactError."""
         paths = cls.files(directory)
         if not paths:
-            raise ArtefactError(f"{directory}: no tokenizer here")
+            raise ArtefactError(f"{directory}: no tokenizer here; {_LOST}")
         try:
             models = [path.read_bytes() for path in paths]
             if not all(models):
                 raise RuntimeError("an empty file")
             tokenizer = cls(models[0], models[1] if len(models) > 1 else None)
         except (OSError, RuntimeError) as error:
-            raise ArtefactError(f"{directory}: the tokenizer is damaged or unreadable: {error}") from error
+            raise ArtefactError(f"{directory}: the tokenizer is damaged or unreadable: {error}; {_LOST}") from error
         for side in (tokenizer.source, tokenizer.target):
             if (side.pad_id(), side.unk_id(), side.bos_id(), side.eos_id()) != (PAD, UNK, BOS, EOS):
-                raise ArtefactError(f"{directory}: not a tokenizer of this program: its special ids are others")
+                raise ArtefactError(
+                    f"{directory}: not a tokenizer of this program: its special ids are others; {_LOST}"
+                )
         return tokenizer
 
 
@@ -216,5 +220,5 @@ def _learn_one(lines: Callable[[], Iterator[str]], size: int, settings: config.T
             raise ConfigError(
                 f"tokenizer.vocab_size: {size} is too small; this text needs at least {int(needed[1]) + 1}"
             ) from error
-        raise DataError(f"SentencePiece cannot learn from this text: {text}") from error
+        raise DataError(f"data.train: SentencePiece cannot learn from this text: {text}; give it more text") from error
     return model.getvalue()

@@ -57,7 +57,10 @@ class Origin:
         """
         theirs = Tokenizer.load(self._paths.tokenizer)
         if theirs.hashes != self._manifest.get("tokenizer"):
-            raise ArtefactError(f"{self._paths.tokenizer}: not the tokenizer that {self.name} was trained with")
+            raise ArtefactError(
+                f"{self._paths.tokenizer}: not the tokenizer that {self.name} was trained with; put its files back, or "
+                "start from another run"
+            )
         if theirs.joint != tokenizer.joint:
             there, here = ("joint", "separate") if theirs.joint else ("separate", "joint")
             raise ConfigError(

@@ -176,8 +176,8 @@ class Trainer:
         )
         if scale < _LEAST_SCALE if scaled else self._bad >= _BAD_STEPS:
             raise NumericsError(
-                f"step {step}: {self._bad} steps in a row without a finite gradient; lower training.learning_rate, "
-                "or train in float32; the checkpoints so far are good"
+                f"step {step}: {self._bad} steps in a row without a finite gradient (the checkpoints so far are good); "
+                "lower training.learning_rate, or train in float32"
             )
 
     def _log(self, tally: Tally, epoch: int) -> None:

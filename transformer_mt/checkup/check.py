@@ -1,0 +1,171 @@
+"""The data doctor and the preflight of a configuration: ``mt check``."""
+
+import json
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from transformer_mt import experiment
+from transformer_mt.checkpoint import Checkpoints
+from transformer_mt.checkup.page import page
+from transformer_mt.checkup.preflight import Preflight, preflight
+from transformer_mt.checkup.report import Report
+from transformer_mt.config import Config, Source
+from transformer_mt.data import corpus, prepare
+from transformer_mt.data.advice import advise
+from transformer_mt.data.coverage import Coverage, coverage
+from transformer_mt.data.doctor import Finding, examine
+from transformer_mt.data.sets import evaluation_set
+from transformer_mt.data.store import Store
+from transformer_mt.data.tokenizer import Tokenizer
+from transformer_mt.data.writing import other_language
+from transformer_mt.device import choose_device
+from transformer_mt.errors import SystemFault
+from transformer_mt.rundir import RunDirectory, write_atomically
+from transformer_mt.terminal import bar, say
+from transformer_mt.training.metrics import Metrics, Validation
+from transformer_mt.training.trainer import Trainer
+from transformer_mt.translate import Translator, make_model
+
+MOST = 1_000_000  # pairs of a corpus that are examined, the first ones; the rules of cleaning see all
+_LANGUAGE_LINES = 2_000
+
+
+def check(config: Config) -> Report:
+    """Examine the text, make tokenizer and store, and try training; write check.json and check.html of the run.
+
+    Raises what training would raise when it cannot start.
+    """
+    paths = RunDirectory(Path(config.run_dir))
+    others = _in_the_way(paths)
+    experiment.tokenize(config)
+    store = prepare.read_manifest(paths.data)
+    assert store is not None
+    sets = {name: evaluation_set(paths.data, name) for names in store["sets"].values() for name in names}
+    given = {name: (sources, references[0]) for name, (sources, references) in sets.items()}
+    examinations = {}
+    unseen = {name: lines for name, lines in given.items() if name not in store["held_out"]}
+    for source in config.data.train:
+        name = corpus.name(source)
+        sources, targets = _read(config, source)
+        say(f"examining {name} …")
+        others += _languages(config, _names(source), sources, targets)
+        examinations[name] = examine(sources, targets, config.languages, unseen, _names(source))
+    tokenizer = Tokenizer.load(paths.tokenizer)
+    pieces = len(Store(paths.data).target.ids) / store["pairs"] + 1
+    gpu = choose_device(config.device).type == "cuda"
+    say("trying the largest batch, validation, saving and loading …")
+    report = Report(
+        config=config,
+        examinations=examinations,
+        sets={name: len(sources) for name, (sources, _) in sets.items()},
+        store=store,
+        coverage=_coverage(tokenizer, paths.data, given),
+        advice=advise(store["pairs"], pieces, gpu=gpu),
+        preflight=_fly_apart(config),
+        others=others,
+    )
+    write_atomically(paths.root / "check.json", json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
+    write_atomically(paths.root / "check.html", page(report))
+    return report
+
+
+def _in_the_way(paths: RunDirectory) -> list[Finding]:
+    if not paths.holds_run():
+        return []
+    message = f"{paths.root}: already holds a run; mt train needs --resume to go on with it, --overwrite to start anew"
+    return [Finding("run directory", "note", message, [])]
+
+
+def _names(source: Source) -> tuple[str, str]:
+    """What to call the two sides of a corpus: their files, or the file and its columns."""
+    if len(source.files) > 1:
+        return source.files[0], source.files[1]
+    columns = source.columns or ("source", "target")
+    return f"{corpus.name(source)} ({columns[0]})", f"{corpus.name(source)} ({columns[1]})"
+
+
+def _read(config: Config, source: Source) -> tuple[list[str], list[str]]:
+    with bar("reading", None, "pairs") as progress:
+        pairs = []
+        for line, targets in islice(corpus.read_pairs(source, config.languages), MOST):
+            pairs.append((line, targets[0]))
+            progress.advance()
+    if len(pairs) == MOST:
+        say(f"{corpus.name(source)}: the first {MOST:,} pairs are examined")
+    return [source for source, _ in pairs], [target for _, target in pairs]
+
+
+def _languages(config: Config, names: tuple[str, str], sources: list[str], targets: list[str]) -> list[Finding]:
+    """Whether the text is in the languages that the configuration names."""
+    codes = (config.languages.source, config.languages.target)
+    found = [
+        other_language(code, lines[:_LANGUAGE_LINES]) for code, lines in zip(codes, (sources, targets), strict=True)
+    ]
+    if found == list(codes[::-1]):
+        message = (
+            f"{names[0]}: looks like {codes[1]}, and {names[1]} like {codes[0]}, as if the files were exchanged; "
+            "exchange source and target in data, or in languages"
+        )
+        return [Finding("languages", "problem", message, [])]
+    return [
+        Finding(
+            "languages", "problem", f"{name}: looks like {other}, not {code}; check the file and languages.{side}", []
+        )
+        for side, name, code, other in zip(("source", "target"), names, codes, found, strict=True)
+        if other is not None
+    ]
+
+
+def _coverage(tokenizer: Tokenizer, data: Path, sets: dict[str, tuple[list[str], list[str]]]) -> dict[str, Coverage]:
+    """How well the tokenizer knows each side of the training text and of the sets."""
+    sides: dict[str, tuple[Any, Any]] = {
+        "source": (tokenizer.encode_source, tokenizer.source), "target": (tokenizer.encode_target, tokenizer.target)
+    }  # fmt: skip
+    known = {f"train.{side}": coverage(*sides[side], corpus.read_lines(data / f"train.{side}.txt")) for side in sides}
+    for name, lines in sets.items():
+        known |= {f"{name}.{side}": coverage(*sides[side], lines[n]) for n, side in enumerate(sides)}
+    return known
+
+
+def _fly_apart(config: Config) -> Preflight:
+    """The preflight, in a process of its own: its memory is that of training, and running out of it ends only that."""
+    try:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            return pool.submit(_fly, config).result()
+    except BrokenProcessPool as error:
+        raise SystemFault(
+            "the largest batch does not fit into memory; lower training.device_tokens, or take a smaller model"
+        ) from error
+
+
+def _fly(config: Config) -> Preflight:
+    paths = RunDirectory(Path(config.run_dir))
+    tokenizer, device = Tokenizer.load(paths.tokenizer), choose_device(config.device)
+    model = make_model(config.model, tokenizer).to(device)
+    greedy = config.decoding.model_copy(update={"beam_size": 1})
+    translator = Translator(model, tokenizer, greedy, device)
+    first, *_ = prepare.set_names(paths.data, "valid")
+    sources, [references] = evaluation_set(paths.data, first)
+    with tempfile.TemporaryDirectory(dir=paths.root, prefix=".check-") as scratch:
+        trainer = Trainer(
+            model,
+            experiment.make_batches(config, paths, tokenizer),
+            config.training,
+            Checkpoints(Path(scratch)),
+            Metrics(Path(scratch) / "metrics.jsonl"),
+            _no_validation,
+            seed=config.seed,
+            about={},
+            started=time.monotonic(),
+        )
+        return preflight(trainer, translator, sources, references)
+
+
+def _no_validation() -> Validation:
+    raise AssertionError("the preflight does its own")
