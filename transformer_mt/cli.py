@@ -100,10 +100,10 @@ def tokenize(config: Config, set_: Set = None) -> None:
 
     Example:  mt tokenize configs/demo.yaml
     """
-    from transformer_mt import experiment
     from transformer_mt.config_file import load_config
+    from transformer_mt.experiment import tokenization
 
-    experiment.tokenize(load_config(config, set_ or ()))
+    tokenization.tokenize(load_config(config, set_ or ()))
 
 
 @app.command()
@@ -119,8 +119,8 @@ def train(
 
     Example:  mt train configs/demo.yaml --set training.max_minutes=10
     """
-    from transformer_mt import experiment
     from transformer_mt.config_file import load_config
+    from transformer_mt.experiment import run as experiment
 
     if resume and overwrite:
         raise ConfigError("--resume --overwrite: one goes on with a run, the other deletes it; choose one")
@@ -153,8 +153,8 @@ def evaluate(
     """
     import json
 
-    from transformer_mt import experiment
     from transformer_mt.config_file import load_config
+    from transformer_mt.experiment import scoring
 
     source, *references = files or (None,)
     if source is not None and not references:
@@ -166,9 +166,9 @@ def evaluate(
     _writable("--json", json_file)
     config = load_config(run, set_ or ())
     if source is None:
-        sets = experiment.evaluate(config, checkpoint, split)
+        sets = scoring.evaluate(config, checkpoint, split)
     else:
-        sets = {source.name: experiment.evaluate_files(config, checkpoint, source, references)}
+        sets = {source.name: scoring.evaluate_files(config, checkpoint, source, references)}
     if json_file is not None:
         scores = sets if len(sets) > 1 else next(iter(sets.values()))
         try:
@@ -267,8 +267,8 @@ def average(run: Run, set_: Set = None) -> None:
 
     Example:  mt average runs/demo
     """
-    from transformer_mt import experiment
     from transformer_mt.config_file import load_config
+    from transformer_mt.experiment import run as experiment
 
     print(experiment.average(load_config(run, set_ or ())))
 

@@ -33,8 +33,8 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]
     for number, reference in enumerate(references, start=1):
         if len(reference) != len(hypotheses):
             raise DataError(
-                f"{len(hypotheses)} translations, but reference {number} has {len(reference)} lines; line i of one must "
-                "belong to line i of the other"
+                f"{len(hypotheses)} translations, but reference {number} has {len(reference)} lines; line i of one "
+                "must belong to line i of the other"
             )
     if not hypotheses:
         raise DataError("nothing to evaluate: the set is empty; give text")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sacrebleu
 
-from transformer_mt import experiment
+from transformer_mt.experiment import tokenization
 from transformer_mt.rundir import RunDirectory
 
 if TYPE_CHECKING:
@@ -550,7 +550,7 @@ def test_code_1_for_a_bug(mt: Mt, toy_config: Write, monkeypatch: pytest.MonkeyP
     def broken(config: object) -> None:
         raise IndexError("three\nlines\nlong")
 
-    monkeypatch.setattr(experiment, "tokenize", broken)
+    monkeypatch.setattr(tokenization, "tokenize", broken)
     failed(mt("tokenize", toy_config()), 1, "bug: IndexError: three lines long", "--debug")
 
 

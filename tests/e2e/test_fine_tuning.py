@@ -16,10 +16,10 @@ import torch
 import yaml
 
 from tests.conftest import toy_tree
-from transformer_mt import experiment
 from transformer_mt.checkpoint import Checkpoints, model_weights
 from transformer_mt.config_file import load_config
 from transformer_mt.data.tokenizer import Tokenizer
+from transformer_mt.experiment.run import make_batches
 from transformer_mt.rundir import RunDirectory, sha256
 from transformer_mt.training.fine_tuning import match_rows
 from transformer_mt.training.trainer import derive_seed
@@ -209,7 +209,7 @@ def test_an_epoch_visits_each_corpus_as_often_as_its_weight_says(
     settings = load_config(paths.root)
     corpora = json.loads((paths.data / "manifest.json").read_text())["corpora"]
     assert [corpus["weight"] for corpus in corpora] == [1.0, 3.0]
-    batches = experiment.make_batches(settings, paths, Tokenizer.load(paths.tokenizer))
+    batches = make_batches(settings, paths, Tokenizer.load(paths.tokenizer))
     rows = np.concatenate([bucket.rows for batch in batches.window(0, 0) for bucket in batch])
     counts = np.bincount(rows, minlength=len(batches.store))
     assert counts.tolist() == [1] * corpora[0]["pairs"] + [3] * corpora[1]["pairs"]
@@ -226,7 +226,7 @@ def test_the_stored_text_is_what_the_stored_pieces_were_made_of(
     assert result.code == 0, result.err
     paths = RunDirectory(tmp_path / "run")
     tokenizer = Tokenizer.load(paths.tokenizer)
-    batches = experiment.make_batches(load_config(paths.root), paths, tokenizer)
+    batches = make_batches(load_config(paths.root), paths, tokenizer)
     rows = np.arange(len(batches.store))
     for side, encode in (
         (batches.store.source, tokenizer.encode_source),

@@ -372,8 +372,8 @@ def test_set_without_key_and_value_is_refused(file: Path, assignment: str) -> No
     [
         ("model.head=4", "--set model.head: unknown key; did you mean 'heads'?"),
         ("modle.heads=4", "--set modle.heads: modle: unknown key; did you mean 'model'?"),
-        ("seed=one", "--set seed: got"),
-        ("seed.deeper=1", "--set seed.deeper: seed: got, got a mapping"),
+        ("seed=one", "--set seed: got 'one'; expected an integer"),
+        ("seed.deeper=1", "--set seed.deeper: seed: got a mapping; expected an integer"),
         ("training={max_step: 3}", "--set training.max_step: unknown key; did you mean 'max_steps'?"),
         ("seed=[", "--set seed"),
         ("seed=!!python/name:os.system", "--set seed"),

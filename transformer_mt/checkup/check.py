@@ -10,7 +10,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from transformer_mt import experiment
 from transformer_mt.checkpoint import Checkpoints
 from transformer_mt.checkup.page import page
 from transformer_mt.checkup.preflight import Preflight, preflight
@@ -26,6 +25,8 @@ from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.data.writing import other_language
 from transformer_mt.device import choose_device
 from transformer_mt.errors import SystemFault
+from transformer_mt.experiment.run import make_batches
+from transformer_mt.experiment.tokenization import tokenize
 from transformer_mt.rundir import RunDirectory, write_atomically
 from transformer_mt.terminal import bar, say
 from transformer_mt.training.metrics import Metrics, Validation
@@ -43,7 +44,7 @@ def check(config: Config) -> Report:
     """
     paths = RunDirectory(Path(config.run_dir))
     others = _in_the_way(paths)
-    experiment.tokenize(config)
+    tokenize(config)
     store = prepare.read_manifest(paths.data)
     assert store is not None
     sets = {name: evaluation_set(paths.data, name) for names in store["sets"].values() for name in names}
@@ -155,7 +156,7 @@ def _fly(config: Config) -> Preflight:
     with tempfile.TemporaryDirectory(dir=paths.root, prefix=".check-") as scratch:
         trainer = Trainer(
             model,
-            experiment.make_batches(config, paths, tokenizer),
+            make_batches(config, paths, tokenizer),
             config.training,
             Checkpoints(Path(scratch)),
             Metrics(Path(scratch) / "metrics.jsonl"),

@@ -8,6 +8,7 @@ Memory is some 300 MB and 500 bytes a pair, beside the text itself.
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import ne
 from typing import Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ Lines = Sequence[str]
 _EXAMPLES = 5
 _WIDTH = 100  # characters of an example
 _FEWEST = 20  # pairs; of fewer nothing is said of languages and scripts
-_UNRELATED = 1_000, 200  # pairs, and words that recur: of less text it is not said that its lines are unrelated
+_UNRELATED = 1_000, 50  # pairs, and words that recur: of less text it is not said that its lines are unrelated
 _LEAKED_PAIRS = 3, 0.0025  # normalised pairs of an evaluation set that are in training: so many, and such a share
 _LEAKED_SOURCES = 5, 0.0065
 _SHORT = 12, 18  # letters and digits, and bytes (six kanji): "Thank you." may be in training and test set by right
@@ -310,7 +311,8 @@ def _strays(text: _Text) -> list[Finding]:
         return []
     source, target = strays.belonging(text.sources, text.targets)
     each, both = _SWAPPED_NATS
-    swapped = (source < -each) & (target < -each) & (source + target < -both)
+    different = np.fromiter(map(ne, text.sources, text.targets), bool, text.size)
+    swapped = (source < -each) & (target < -each) & (source + target < -both) & different
     findings = []
     if count := int(swapped.sum()):
         message = (

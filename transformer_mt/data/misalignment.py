@@ -29,7 +29,7 @@ UNRELATED = 0.15
 
 _MOST = 20  # stretches are told
 _CLEAR = 0.5  # nats a line: most lines have their translation where it should be (unrelated lines: under 0.15)
-_CERTAIN = 10.0  # nats beyond the logarithm of the lines; by chance they reach 0 now and then, and 1 with odds of e^-1
+_CERTAIN = 8.0  # nats beyond the logarithm of the lines; by chance they reach 0 now and then, and 1 with odds of e^-1
 _WINDOW = 9  # lines over which a misfit must last to be looked into
 
 

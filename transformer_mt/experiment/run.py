@@ -1,0 +1,208 @@
+"""Training a run to its end, or on from where it was stopped, and saying how it ended."""
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from transformer_mt.checkpoint import Checkpoints, load_weights
+from transformer_mt.config import Config
+from transformer_mt.data import prepare
+from transformer_mt.data.batching import Batches, SubwordSampling
+from transformer_mt.data.store import Store
+from transformer_mt.data.tokenizer import Tokenizer
+from transformer_mt.device import choose_device, choose_precision
+from transformer_mt.errors import ConfigError, Interrupted, MtError, system_fault
+from transformer_mt.experiment.scoring import make_validation
+from transformer_mt.experiment.tokenization import prepare_store, refuse_changes
+from transformer_mt.rundir import RunDirectory, sha256, write_atomically
+from transformer_mt.terminal import say
+from transformer_mt.training.fine_tuning import Origin
+from transformer_mt.training.metrics import Metrics, duration, summary_writer
+from transformer_mt.training.trainer import Trainer, derive_seed
+from transformer_mt.translate import Translator, make_model, tokenizer_hash
+
+
+@dataclass
+class _Ending:
+    """How the run ended, for exit.json."""
+
+    code: int = 1
+    reason: str = "crashed"
+    step: int = 0
+
+
+def train(config: Config, *, resume: bool, overwrite: bool, started: float) -> None:
+    """Train a run to its end. ``started`` is the ``time.monotonic()`` of the command's start.
+
+    Raises Interrupted after saving, when a signal came.
+    """
+    paths = RunDirectory(Path(config.run_dir))
+    paths.claim(resume=resume or overwrite)
+    with paths.lock():
+        if overwrite:
+            paths.clear()
+        if resume:
+            refuse_changes(config, paths)
+        _refuse_impossible(config, paths)
+        prepare_store(config, paths)
+        ending = _Ending()
+        try:
+            _train(config, paths, ending, started, resume=resume)
+        except KeyboardInterrupt:  # asked twice, or outside the loop
+            ending.code, ending.reason = 130, "SIGINT"
+            raise
+        except (MtError, OSError) as error:
+            fault = system_fault(error) if isinstance(error, OSError) else error
+            ending.code = fault.code
+            if not isinstance(error, Interrupted):  # then it is the name of the signal
+                ending.reason = str(fault)
+            raise fault from error
+        finally:
+            if paths.holds_run():
+                write_atomically(paths.exit, json.dumps(vars(ending)) + "\n")
+
+
+def _refuse_impossible(config: Config, paths: RunDirectory) -> None:
+    """Look for what training would stumble over, before the text is read. Raises ConfigError."""
+    settings = config.training
+    choose_precision(settings.precision, choose_device(config.device))
+    if settings.tensorboard:
+        summary_writer()
+    if settings.start_from is not None and not Checkpoints(paths.checkpoints).names():
+        Origin(settings.start_from, config.model)
+
+
+def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float, *, resume: bool) -> None:
+    tokenizer = Tokenizer.load(paths.tokenizer)
+    torch.manual_seed(derive_seed(config.seed, "weights"))
+    device = choose_device(config.device)
+    model = make_model(config.model, tokenizer)
+    checkpoints = Checkpoints(paths.checkpoints)
+    name = checkpoints.newest()
+    step, start_from = 0, None
+    if name is not None:
+        manifest = checkpoints.manifest(name)
+        step, start_from = int(manifest["step"]), manifest.get("start_from")
+        load_weights(model, checkpoints.weights(name), name)
+    elif config.training.start_from is not None:
+        origin = Origin(config.training.start_from, config.model)
+        origin.start(model, tokenizer)
+        start_from = origin.about
+    model.to(device)
+    translator = Translator(model, tokenizer, config.decoding.model_copy(update={"beam_size": 1}), device)
+    batches, validate = make_batches(config, paths, tokenizer), make_validation(config, paths, translator)
+    metrics = Metrics(paths.metrics, step, paths.root / "tensorboard" if config.training.tensorboard else None)
+    trainer = Trainer(
+        model,
+        batches,
+        config.training,
+        checkpoints,
+        metrics,
+        validate,
+        seed=config.seed,
+        about={
+            "tokenizer": tokenizer_hash(paths.tokenizer),
+            "model": config.model.model_dump(),
+            "config": sha256(paths.config),
+            **({"start_from": start_from} if start_from else {}),
+        },
+        started=started,
+    )
+    try:
+        if name is not None:
+            trainer.resume(name)
+            if trainer.done() and trainer.progress.finished:
+                ending.code, ending.reason, ending.step = 0, trainer.progress.finished["reason"], trainer.progress.step
+                say(
+                    f"the run is finished already ({ending.reason}, step {ending.step:,}); "
+                    "to go on, raise its limit, such as --set training.max_steps=…"
+                )
+                return
+            say(f"resuming after step {trainer.progress.step:,}")
+        elif resume:
+            say("nothing is saved yet; training starts from the beginning")
+        parameters = sum(p.numel() for p in model.parameters())
+        say(f"training {parameters / 1e6:.2f}M parameters on {device}, {str(trainer.precision).removeprefix('torch.')}")
+        with _stop_on_signals(trainer) as caught:
+            reason = trainer.run()
+        ending.step = trainer.progress.step
+        if caught and reason == "interrupted":
+            ending.reason = signal.Signals(caught[0]).name
+            raise Interrupted(
+                f"stopped by {ending.reason} after step {ending.step:,}, saved; go on: mt train {paths.root} --resume",
+                128 + caught[0],
+            )
+        ending.code, ending.reason = 0, reason
+        metrics.note(f"finished: {reason}; step {ending.step:,}, {duration(trainer.progress.seconds)}; "
+                     f"{_best(config, checkpoints, trainer.progress.best)}in {paths.root}")  # fmt: skip
+    finally:
+        ending.step = trainer.progress.step
+        metrics.close()
+
+
+def make_batches(config: Config, paths: RunDirectory, tokenizer: Tokenizer) -> Batches:
+    """The training pairs, as often and in such pieces as is configured."""
+    settings, manifest = config.training, prepare.read_manifest(paths.data) or {}
+    sampling = SubwordSampling(tokenizer, settings.subword_sampling, config.data.max_length)
+    return Batches(
+        Store(paths.data),
+        settings.batch_tokens,
+        settings.device_tokens,
+        config.seed,
+        visits=[(corpus["pairs"], corpus["weight"]) for corpus in manifest.get("corpora", [])],
+        sampling=sampling if settings.subword_sampling else None,
+    )
+
+
+def _best(config: Config, checkpoints: Checkpoints, score: float | None) -> str:
+    """Which checkpoint is the best, and how good; nothing when none is."""
+    if score is None:
+        return ""
+    shown = f"BLEU {score:.2f}" if config.training.best_by == "bleu" else f"nll {-score:.4f}"
+    return f"best {checkpoints.resolve('best')} ({shown}); "
+
+
+@contextmanager
+def _stop_on_signals(trainer: Trainer) -> Iterator[list[int]]:
+    """Let SIGINT and SIGTERM end the training after its next step; yields the list of what came."""
+    caught: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if caught and number == signal.SIGINT:  # asked twice: at once
+            raise KeyboardInterrupt
+        caught.append(number)
+        trainer.stop = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def average(config: Config) -> str:
+    """Average the checkpoints kept of a run into ``average-STEP``; return its name."""
+    paths = RunDirectory(Path(config.run_dir))
+    checkpoints = Checkpoints(paths.checkpoints)
+    newest = checkpoints.resolve("last")
+    with paths.lock():
+        names = checkpoints.names()[-config.training.keep_last :]
+        manifest = checkpoints.manifest(newest)
+        name = f"average-{manifest['step']:06}"
+        if (paths.checkpoints / name).exists():
+            made_of = checkpoints.manifest(name).get("average_of", [])
+            if made_of != names:
+                raise ConfigError(
+                    f"{paths.checkpoints / name}: is there already, of {', '.join(made_of)}; delete it first"
+                )
+        kept = {"step", "tokenizer", "model", "config", "start_from"}
+        about = {key: value for key, value in manifest.items() if key in kept}
+        checkpoints.save(name, checkpoints.average(names), {**about, "average_of": names})
+    return name

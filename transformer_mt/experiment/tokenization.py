@@ -1,0 +1,107 @@
+"""The text of a run made ready: its directory claimed, tokenizer and token store made or found made."""
+
+import time
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+from transformer_mt.config import Config
+from transformer_mt.config_file import load_config
+from transformer_mt.data import prepare
+from transformer_mt.data.fingerprint import difference, fingerprint
+from transformer_mt.data.tokenizer import Tokenizer
+from transformer_mt.errors import ArtefactError, system_fault
+from transformer_mt.rundir import RunDirectory, write_atomically
+from transformer_mt.terminal import say, warn
+from transformer_mt.training.metrics import duration
+from transformer_mt.translate import tokenizer_hash
+
+# What may differ when a run is resumed: limits, intervals and where it is computed. The rest is the experiment.
+_FREE = {
+    "training": {"max_steps", "max_epochs", "max_minutes", "patience", "log_every", "save_every", "validate_every",
+                 "keep_last", "average", "samples", "tensorboard"},
+}  # fmt: skip
+_FREE_SECTIONS = {"device", "run_dir", "decoding", "data"}  # of data, the fingerprint of the store knows more
+
+
+def tokenize(config: Config) -> None:
+    """Learn the tokenizer and write the token store of a run, unless both are there and their inputs unchanged."""
+    paths = RunDirectory(Path(config.run_dir))
+    paths.claim(resume=True)
+    with paths.lock():
+        if paths.holds_run():
+            refuse_changes(config, paths)
+        prepare_store(config, paths)
+
+
+def prepare_store(config: Config, paths: RunDirectory) -> None:
+    """Make tokenizer and store, or find them made. Raises ArtefactError when a started run would change under us."""
+    manifest = prepare.read_manifest(paths.data)
+    started = paths.holds_run()
+    known = None if manifest is None else manifest["fingerprint"]
+    # A started run goes on without its original files: the store suffices.
+    prints = fingerprint(config, known, may_miss=started)
+    if manifest is not None and Tokenizer.files(paths.tokenizer):
+        changed = difference(manifest["fingerprint"], prints)
+        tokenizer = tokenizer_hash(paths.tokenizer)
+        if not changed and manifest.get("tokenizer", tokenizer) != tokenizer:
+            changed = "the files of the tokenizer"
+        if not changed:
+            say(f"token store: {manifest['pairs']:,} pairs, unchanged")
+            write_atomically(paths.config, config.to_yaml())
+            return
+        if started:
+            raise ArtefactError(
+                f"{paths.root}: the run was started with other data or tokenizer ({changed} differ); train in another "
+                "run_dir, or start anew with --overwrite"
+            )
+    elif started:
+        raise ArtefactError(f"{paths.data}: the token store is missing; the run cannot go on without it")
+    write_atomically(paths.config, config.to_yaml())
+    say("reading the corpora …")
+    begun = time.monotonic()
+    try:
+        manifest = prepare.prepare(config, prints, paths.tokenizer, paths.data)
+    except OSError as error:
+        raise system_fault(error) from error
+    _say_what_was_read(manifest, time.monotonic() - begun)
+
+
+def _say_what_was_read(manifest: dict[str, Any], seconds: float) -> None:
+    vocabulary = " and ".join(f"{size:,}" for size in dict.fromkeys(manifest["vocabulary"].values()))
+    say(f"token store: {manifest['pairs']:,} training pairs, vocabulary {vocabulary}, in {duration(seconds)}")
+    for split, count in manifest["held_out"].items():
+        say(f"  held out of training for {split}: {count:,} pairs (data.{split} is not given)")
+    for rule, drop in manifest["dropped"].items():
+        say(f"  dropped, {rule}: {drop['pairs']:,} pairs, such as {_example(drop['examples'][0])}")
+    if manifest["leaks"]:
+        warn(f"{manifest['leaks']:,} training pairs are in the validation or test set, too: scores will flatter; to "
+             "drop them, add leaks to data.drop")  # fmt: skip
+
+
+def _example(example: dict[str, str]) -> str:
+    source, target = (shorten(example[side], 40, placeholder="…") for side in ("source", "target"))
+    return f"{example['place']}: {source!r} = {target!r}"
+
+
+def refuse_changes(config: Config, paths: RunDirectory) -> None:
+    """Compare with the configuration of the run so far. Raises ArtefactError naming the differences."""
+    if not paths.holds_run():
+        return
+    before, now = load_config(paths.root).model_dump(), config.model_dump()
+    changed = []
+    for section, value in now.items():
+        if section in _FREE_SECTIONS:
+            continue
+        free = _FREE.get(section, set())
+        pairs = (
+            {f"{section}.{k}": (v, before[section][k]) for k, v in value.items() if k not in free}
+            if isinstance(value, dict)
+            else {section: (value, before[section])}
+        )
+        changed += [f"{key} is {new} but was {old}" for key, (new, old) in pairs.items() if new != old]
+    if changed:
+        raise ArtefactError(
+            f"{paths.root}: cannot resume with other settings: {', '.join(changed)}; to go on as it was started: "
+            f"mt train {paths.root} --resume"
+        )
