@@ -1,12 +1,15 @@
 """The data doctor and the preflight of a configuration: ``mt check``."""
 
 import json
+import signal
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import traceback
+from collections.abc import Set
+from contextlib import suppress
 from itertools import islice
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from transformer_mt.checkup.report import Report
 from transformer_mt.config import Config, Source
 from transformer_mt.data import corpus, prepare
 from transformer_mt.data.advice import advise
+from transformer_mt.data.cleaning import pair_hash
 from transformer_mt.data.coverage import Coverage, coverage
 from transformer_mt.data.doctor import Finding, examine
 from transformer_mt.data.sets import evaluation_set
@@ -25,11 +29,13 @@ from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.data.writing import other_language
 from transformer_mt.device import choose_device
 from transformer_mt.errors import SystemFault
-from transformer_mt.experiment.run import make_batches
+from transformer_mt.experiment.run import make_batches, refuse_impossible
+from transformer_mt.experiment.scoring import make_validation
 from transformer_mt.experiment.tokenization import tokenize
 from transformer_mt.rundir import RunDirectory, write_atomically
 from transformer_mt.terminal import bar, say
-from transformer_mt.training.metrics import Metrics, Validation
+from transformer_mt.training.fine_tuning import Origin
+from transformer_mt.training.metrics import Metrics
 from transformer_mt.training.trainer import Trainer
 from transformer_mt.translate import Translator, make_model
 
@@ -44,6 +50,7 @@ def check(config: Config) -> Report:
     """
     paths = RunDirectory(Path(config.run_dir))
     others = _in_the_way(paths)
+    refuse_impossible(config, paths)
     tokenize(config)
     store = prepare.read_manifest(paths.data)
     assert store is not None
@@ -51,9 +58,12 @@ def check(config: Config) -> Report:
     given = {name: (sources, references[0]) for name, (sources, references) in sets.items()}
     examinations = {}
     unseen = {name: lines for name, lines in given.items() if name not in store["held_out"]}
-    for source in config.data.train:
-        name = corpus.name(source)
-        sources, targets = _read(config, source)
+    leaks = {pair_hash(*pair) for lines in unseen.values() for pair in zip(*lines, strict=True)}
+    names = [corpus.name(source) for source in config.data.train]
+    for number, (source, name) in enumerate(zip(config.data.train, names, strict=True), start=1):
+        if names.count(name) > 1:  # such as two splits of a data set of the hub
+            name = f"{name} (corpus {number})"
+        sources, targets = _read(config, source, leaks if "leaks" in config.data.drop else frozenset())
         say(f"examining {name} …")
         others += _languages(config, _names(source), sources, targets)
         examinations[name] = examine(sources, targets, config.languages, unseen, _names(source))
@@ -91,11 +101,13 @@ def _names(source: Source) -> tuple[str, str]:
     return f"{corpus.name(source)} ({columns[0]})", f"{corpus.name(source)} ({columns[1]})"
 
 
-def _read(config: Config, source: Source) -> tuple[list[str], list[str]]:
+def _read(config: Config, source: Source, dropped: Set[int]) -> tuple[list[str], list[str]]:
+    """Both sides of a corpus. A pair whose hash is in ``dropped`` is made empty, so that lines keep their numbers."""
     with bar("reading", None, "pairs") as progress:
         pairs = []
         for line, targets in islice(corpus.read_pairs(source, config.languages), MOST):
-            pairs.append((line, targets[0]))
+            pair = (line, targets[0])
+            pairs.append(("", "") if dropped and pair_hash(*pair) in dropped else pair)
             progress.advance()
     if len(pairs) == MOST:
         say(f"{corpus.name(source)}: the first {MOST:,} pairs are examined")
@@ -136,37 +148,60 @@ def _coverage(tokenizer: Tokenizer, data: Path, sets: dict[str, tuple[list[str],
 
 def _fly_apart(config: Config) -> Preflight:
     """The preflight, in a process of its own: its memory is that of training, and running out of it ends only that."""
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    with tempfile.TemporaryDirectory(dir=config.run_dir, prefix=".check-") as scratch:
+        child = context.Process(target=_fly_and_send, args=(sender, config, Path(scratch)), daemon=True)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C ends us, and we end the child
+        try:
+            child.start()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        sender.close()
+        try:
+            result: Preflight | Exception = receiver.recv()
+        except EOFError as error:
+            raise SystemFault(
+                "the largest batch does not fit into memory; lower training.device_tokens, or take a smaller model"
+            ) from error
+        finally:
+            child.kill()
+            child.join()
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def _fly_and_send(sender: Connection, config: Config, scratch: Path) -> None:
+    result: Preflight | Exception
     try:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            return pool.submit(_fly, config).result()
-    except BrokenProcessPool as error:
-        raise SystemFault(
-            "the largest batch does not fit into memory; lower training.device_tokens, or take a smaller model"
-        ) from error
+        result = _fly(config, scratch)
+    except Exception as error:
+        error.add_note(traceback.format_exc())  # which is lost on the way, and wanted by --debug
+        result = error
+    with suppress(BrokenPipeError):
+        sender.send(result)
 
 
-def _fly(config: Config) -> Preflight:
+def _fly(config: Config, scratch: Path) -> Preflight:
     paths = RunDirectory(Path(config.run_dir))
     tokenizer, device = Tokenizer.load(paths.tokenizer), choose_device(config.device)
-    model = make_model(config.model, tokenizer).to(device)
-    greedy = config.decoding.model_copy(update={"beam_size": 1})
-    translator = Translator(model, tokenizer, greedy, device)
-    first, *_ = prepare.set_names(paths.data, "valid")
-    sources, [references] = evaluation_set(paths.data, first)
-    with tempfile.TemporaryDirectory(dir=paths.root, prefix=".check-") as scratch:
-        trainer = Trainer(
-            model,
-            make_batches(config, paths, tokenizer),
-            config.training,
-            Checkpoints(Path(scratch)),
-            Metrics(Path(scratch) / "metrics.jsonl"),
-            _no_validation,
-            seed=config.seed,
-            about={},
-            started=time.monotonic(),
-        )
-        return preflight(trainer, translator, sources, references)
-
-
-def _no_validation() -> Validation:
-    raise AssertionError("the preflight does its own")
+    model = make_model(config.model, tokenizer)
+    if config.training.start_from is not None and not Checkpoints(paths.checkpoints).names():
+        Origin(config.training.start_from, config.model).start(model, tokenizer)
+    model.to(device)
+    translator = Translator(model, tokenizer, config.decoding, device)
+    sets = [evaluation_set(paths.data, name) for name in prepare.set_names(paths.data, "valid")]
+    trainer = Trainer(
+        model,
+        make_batches(config, paths, tokenizer),
+        config.training,
+        Checkpoints(scratch),
+        Metrics(scratch / "metrics.jsonl"),
+        make_validation(config, paths, translator),  # not called, but it looks at the sets
+        seed=config.seed,
+        about={},
+        started=time.monotonic(),
+    )
+    sources = [line for lines, _ in sets for line in lines]
+    return preflight(trainer, translator, sources, [line for _, [lines] in sets for line in lines])

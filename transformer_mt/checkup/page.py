@@ -17,7 +17,7 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem; border-botto
 .finding ul { margin: .3rem 0; padding-left: 1.2rem; font-size: .9rem; opacity: .85; overflow-wrap: anywhere }
 table { border-collapse: collapse } td, th { padding: .15rem .8rem .15rem 0; text-align: left; vertical-align: top }
 td.number { text-align: right; font-variant-numeric: tabular-nums }
-pre { overflow-x: auto; font-size: .85rem; padding: .8rem; background: var(--faint) }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; padding: .8rem; background: var(--faint) }
 svg text { font-size: 10px; fill: currentColor } .source { fill: var(--source) } .target { fill: var(--target) }
 """
 _WIDTH, _HEIGHT = 720, 120

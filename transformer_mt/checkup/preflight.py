@@ -11,7 +11,7 @@ import torch
 
 from transformer_mt.checkpoint import load_weights
 from transformer_mt.config import Training
-from transformer_mt.data.batching import Bucket
+from transformer_mt.data.batching import Bucket, Position
 from transformer_mt.evaluate import mean_nll
 from transformer_mt.training.trainer import Tally, Trainer
 from transformer_mt.translate import Translator
@@ -47,17 +47,19 @@ class Preflight:
 def preflight(trainer: Trainer, translator: Translator, sources: Sequence[str], references: Sequence[str]) -> Preflight:
     """Try everything that a run will do, in the trainer's own checkpoint folder, which should be a scratch one.
 
-    ``sources`` and ``references`` are the validation set. The model's weights are changed.
+    ``sources`` and ``references`` are those of all validation sets. The model's weights are changed. Raises DataError
+    when no pair of them has text on both sides.
     """
     if trainer.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(trainer.device)
-    batches = trainer.batches.window(0, 0)
+    # Small weights may leave the first window empty.
+    batches = trainer.batches.window(0, 0) or [next(trainer.batches.walk(Position()))[0]]
     largest = max(batches, key=lambda buckets: max(map(_size, buckets)))
     trainer.model.train()
     trainer.update(largest, 1, Tally())
     step, tokens = _time_steps(trainer, batches)
-    memory = _peak_memory(trainer.device)
-    validation = _time_validation(translator, trainer.settings, sources, references)
+    pairs = [pair for pair in zip(sources, references, strict=True) if pair[0].strip() and pair[1].strip()]
+    validation = _time_validation(translator, trainer.settings, pairs)
     begun = time.monotonic()
     trainer.save()
     saving = time.monotonic() - begun
@@ -68,16 +70,16 @@ def preflight(trainer: Trainer, translator: Translator, sources: Sequence[str], 
     loading = time.monotonic() - begun
     folder = trainer.checkpoints.directory
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    begun = time.monotonic()
-    translator.translate(sorted((line for line in sources if line.strip()), key=len)[len(sources) // 2 :][:1])
-    sentence = time.monotonic() - begun
+    middle = sorted(pairs, key=lambda pair: len(pair[0]))[len(pairs) // 2]
+    trainer.model.eval()
+    sentence = _time_search(translator, [middle])
     per_epoch = trainer.batches.steps_per_epoch
     steps, seconds, reason = _end(trainer.settings, per_epoch, step, validation, saving)
     return Preflight(
         device=str(trainer.device),
         precision=str(trainer.precision).removeprefix("torch."),
         parameters=sum(p.numel() for p in trainer.model.parameters()),
-        memory=memory,
+        memory=_peak_memory(trainer.device),
         largest_batch=max(largest, key=_size).shape,
         step=step,
         tokens_per_second=tokens,
@@ -121,33 +123,33 @@ def _peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _time_validation(
-    translator: Translator, settings: Training, sources: Sequence[str], references: Sequence[str]
-) -> float:
-    """Foretell a validation from a sample of its sentences.
-
-    An untrained model translates without end: the time of its search is taken for as many pieces as the references
-    have.
-    """
-    every = max(1, len(sources) // _SENTENCES)
-    some = [n for n in range(0, len(sources), every) if sources[n].strip() and references[n].strip()]
-    if not some:
-        return 0.0
-    lines, gold = [sources[n] for n in some], [references[n] for n in some]
+def _time_validation(translator: Translator, settings: Training, pairs: Sequence[tuple[str, str]]) -> float:
+    """Foretell a validation of ``pairs`` from a sample of them."""
+    some = pairs[:: max(1, len(pairs) // _SENTENCES)]
+    greedy = translator.decoding.model_copy(update={"beam_size": 1})
     translator.model.eval()
+    searching = _time_search(Translator(translator.model, translator.tokenizer, greedy, translator.device), some)
     begun = time.monotonic()
-    hypotheses = [h for ids in _batches(translator, lines) for (h, *_) in translator.search(ids)]
-    searching = time.monotonic() - begun
-    pieces = sum(len(ids) + 1 for ids in translator.tokenizer.encode_target(gold))
-    searching *= min(1.0, pieces / sum(len(h.ids) for h in hypotheses))
-    begun = time.monotonic()
-    mean_nll(translator, lines, gold, settings.device_tokens)
+    mean_nll(translator, [source for source, _ in some], [target for _, target in some], settings.device_tokens)
     translator.model.train()
-    return (searching + time.monotonic() - begun) * len(sources) / len(some)
+    return (searching + time.monotonic() - begun) * len(pairs) / len(some)
+
+
+def _time_search(translator: Translator, pairs: Sequence[tuple[str, str]]) -> float:
+    """Seconds that a trained model's search would take for the sources.
+
+    An untrained one translates without end: the time is taken for as many pieces as the references have.
+    """
+    sources, references = zip(*pairs, strict=True)
+    begun = time.monotonic()
+    found = [best for ids in _batches(translator, sources) for (best, *_) in translator.search(ids)]
+    seconds = time.monotonic() - begun
+    pieces = sum(len(ids) + 1 for ids in translator.tokenizer.encode_target(references))
+    return seconds * min(1.0, pieces / sum(len(hypothesis.ids) + 1 for hypothesis in found))
 
 
 def _batches(translator: Translator, lines: Sequence[str]) -> Iterator[list[list[int]]]:
-    ids = sorted((line for line in translator.encode(lines) if line), key=len)
+    ids = sorted(translator.encode(lines), key=len)
     size = translator.decoding.batch_size
     return (ids[start : start + size] for start in range(0, len(ids), size))
 
@@ -158,13 +160,16 @@ def _end(
     """Steps and seconds to the first limit, and which it is; patience may end the run before."""
     every_step = step + validation / settings.validate_every + saving / settings.save_every
     closing = (2 if settings.average else 1) * validation + saving
-    ends: list[tuple[float, str]] = []
+    ends: list[tuple[float, int, str]] = []
     if settings.max_steps is not None:
-        ends.append((settings.max_steps * every_step + closing, f"max_steps {settings.max_steps:,}"))
+        steps = settings.max_steps
+        ends.append((steps * every_step + closing, steps, f"max_steps {steps:,}"))
     if settings.max_epochs is not None:
-        seconds = settings.max_epochs * steps_per_epoch * every_step + closing
-        ends.append((seconds, f"max_epochs {settings.max_epochs}"))
+        steps = round(settings.max_epochs * steps_per_epoch)
+        ends.append((steps * every_step + closing, steps, f"max_epochs {settings.max_epochs}"))
     if settings.max_minutes is not None:
-        ends.append((60 * settings.max_minutes, f"max_minutes {settings.max_minutes:g}"))
-    seconds, reason = min(ends)
-    return int((seconds - closing) / every_step), seconds, reason
+        seconds = 60 * settings.max_minutes
+        steps = max(0, int((seconds - closing) / every_step))
+        ends.append((seconds, steps, f"max_minutes {settings.max_minutes:g}"))
+    seconds, steps, reason = min(ends)
+    return steps, seconds, reason

@@ -1,6 +1,6 @@
 """What ``mt check`` found out, and its verdict."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from transformer_mt.checkup.preflight import Preflight
@@ -32,6 +32,8 @@ class Report:
     def findings(self) -> list[Finding]:
         """Everything that is suspicious, problems first."""
         found = [*self.others, *(f for examination in self.examinations.values() for f in examination.findings)]
+        # What a rule drops is no problem any more; those that find the same as the doctor have the same name.
+        found = [replace(f, severity="note") if f.kind in self.config.data.drop else f for f in found]
         found += [*_dropped(self.store), *_unknown(self.coverage), *_settings(self.config, self.advice)]
         found += _limits(self.config, self.preflight)
         return sorted(found, key=lambda finding: finding.severity != "problem")
@@ -65,7 +67,7 @@ class Report:
             "verdict": self.verdict,
             "ready": not self.problems,
             "findings": [asdict(finding) for finding in self.findings],
-            "train": {name: asdict(examination) for name, examination in self.examinations.items()},
+            "train": {name: _counts(examination) for name, examination in self.examinations.items()},
             "sets": self.sets,
             "cleaning": {key: self.store[key] for key in ("pairs", "corpora", "dropped", "held_out", "leaks")},
             "vocabulary": self.store["vocabulary"],
@@ -73,6 +75,10 @@ class Report:
             "advice": asdict(self.advice),
             "preflight": asdict(self.preflight),
         }
+
+
+def _counts(examination: Examination) -> dict[str, Any]:
+    return {key: value for key, value in asdict(examination).items() if key != "findings"}
 
 
 def _dropped(store: dict[str, Any]) -> list[Finding]:
@@ -91,10 +97,9 @@ def _unknown(coverage: dict[str, Coverage]) -> list[Finding]:
     findings = []
     for name, known in coverage.items():
         if known.byte_rate > _MANY_BYTES:
-            shown = " ".join(list(known.unknown)[:10])
             message = (
                 f"{name}: {100 * known.byte_rate:.1f} % of the pieces are single bytes, of characters that the "
-                f"tokenizer does not know ({shown}); is this text of the same kind as the training text?"
+                f"tokenizer does not know ({known.shown}); is this text of the same kind as the training text?"
             )
             findings.append(Finding("unknown characters", "note", message, []))
     return findings

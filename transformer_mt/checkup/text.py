@@ -1,5 +1,6 @@
 """The report for the terminal."""
 
+import re
 from collections.abc import Iterator
 from itertools import accumulate
 from textwrap import shorten
@@ -10,6 +11,7 @@ from transformer_mt.data.doctor import Examination
 from transformer_mt.training.metrics import duration
 
 _BARS = " ▁▂▃▄▅▆▇█"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # of a corpus, it should not reach a terminal
 
 
 def lines(report: Report) -> Iterator[str]:
@@ -34,24 +36,27 @@ def lines(report: Report) -> Iterator[str]:
     yield "Findings"
     for finding in report.findings:
         yield f"  {finding.severity}: {finding.message}"
-        yield from (f"    {example}" for example in finding.examples)
+        yield from (f"    {_CONTROL.sub(' ', example)}" for example in finding.examples)
     yield f"Verdict: {report.verdict}"
 
 
 def _percent(part: float, whole: float) -> str:
-    return f"{100 * part / max(1, whole):.2g} %"
+    return f"{round(100 * part / max(1, whole), 3):.3g} %"
 
 
 def _lengths(examination: Examination) -> Iterator[str]:
     histogram = examination.characters
-    for side, counts in (("source", histogram.source), ("target", histogram.target)):
+    used = max(
+        (n for n, both in enumerate(zip(histogram.source, histogram.target, strict=True)) if any(both)), default=0
+    )
+    for side, counts in (("source", histogram.source[: used + 1]), ("target", histogram.target[: used + 1])):
         most = max(1, *counts)
         bars = "".join(_BARS[-(-8 * count // most)] for count in counts)
         half = sum(counts) / 2
         middle = next((n for n, total in enumerate(accumulate(counts)) if total >= half), 0)
         line, longest = examination.longest[side]
         yield (
-            f"    {side} |{bars}| 0 to {histogram.edges[-1]:,} characters, half of them below "
+            f"    {side} |{bars}| 0 to {histogram.edges[used + 1] - 1:,} characters, half of them below "
             f"{histogram.edges[middle + 1]:,}; longest {longest:,} (line {line:,}); empty {examination.empty[side]:,}"
         )
 
@@ -64,7 +69,7 @@ def _cleaning(report: Report) -> Iterator[str]:
         example = drop["examples"][0]
         source, target = (shorten(example[side], 40, placeholder="…") for side in ("source", "target"))
         yield f"  {rule}: {drop['pairs']:,}, such as {example['place']}: {source!r} = {target!r}"
-    if store["leaks"]:
+    if store["leaks"] and "leaks" not in report.config.data.drop:
         yield f"  in a validation or test set, too: {store['leaks']:,} pairs (add leaks to data.drop to drop them)"
 
 
@@ -72,10 +77,11 @@ def _tokenizer(report: Report) -> Iterator[str]:
     sizes = dict.fromkeys(report.store["vocabulary"].values())
     yield f"  vocabulary {' and '.join(f'{size:,}' for size in sizes)}"
     for name, known in report.coverage.items():
-        unknown = f"; in bytes: {' '.join(list(known.unknown)[:10])}" if known.unknown else ""
+        unknown = f"; in bytes: {known.shown}" if known.unknown else ""
         yield (
             f"  {name}: {known.pieces / max(1, known.lines):.1f} pieces a line, "
-            f"{known.pieces / max(1, known.words):.2f} a word, {100 * known.byte_rate:.2g} % single bytes{unknown}"
+            f"{known.pieces / max(1, known.words):.2f} a word, "
+            f"{_percent(known.byte_pieces, known.pieces)} single bytes{unknown}"
         )
 
 

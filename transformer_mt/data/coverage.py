@@ -25,6 +25,13 @@ class Coverage:
         """The share of pieces that are single bytes."""
         return self.byte_pieces / max(1, self.pieces)
 
+    @property
+    def shown(self) -> str:
+        """The first ten unknown characters, by their number where they cannot be seen."""
+        return " ".join(
+            c if c.isprintable() and not c.isspace() else f"U+{ord(c):04X}" for c in list(self.unknown)[:10]
+        )
+
 
 def coverage(encode: Any, processor: Any, lines: Iterable[str]) -> Coverage:
     """Count over the first lines; ``encode`` turns lines into ids of the SentencePiece ``processor``."""

@@ -49,7 +49,7 @@ def train(config: Config, *, resume: bool, overwrite: bool, started: float) -> N
             paths.clear()
         if resume:
             refuse_changes(config, paths)
-        _refuse_impossible(config, paths)
+        refuse_impossible(config, paths)
         prepare_store(config, paths)
         ending = _Ending()
         try:
@@ -68,7 +68,7 @@ def train(config: Config, *, resume: bool, overwrite: bool, started: float) -> N
                 write_atomically(paths.exit, json.dumps(vars(ending)) + "\n")
 
 
-def _refuse_impossible(config: Config, paths: RunDirectory) -> None:
+def refuse_impossible(config: Config, paths: RunDirectory) -> None:
     """Look for what training would stumble over, before the text is read. Raises ConfigError."""
     settings = config.training
     choose_precision(settings.precision, choose_device(config.device))
