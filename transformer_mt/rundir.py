@@ -26,27 +26,28 @@ class RunDirectory:
         self.eval = root / "eval"
         self.tensorboard = root / "tensorboard"
         self.exit = root / "exit.json"
+        self.scratch = root / ".new"  # tokenizer and store in the making
         self._lock = root / "lock"
 
     def holds_run(self) -> bool:
         """Whether training has started here."""
         return self.metrics.exists() or any(self.checkpoints.glob("step-*"))
 
-    def claim(self, *, resume: bool) -> None:
+    def claim(self, *, resume: bool, overwrite: bool = False) -> None:
         """Make the directory ours to train in.
 
-        Raises ConfigError when it holds a run and ``resume`` is not asked for, or holds something else.
+        Raises ConfigError when it holds a run and neither is asked for, or holds something else.
         """
         if self.root.exists() and not self.root.is_dir():
             raise ConfigError(f"{self.root}: run_dir is a file; choose another run_dir")
-        if self.holds_run() and not resume:
+        if self.holds_run() and not resume and not overwrite:
             raise ConfigError(f"{self.root}: already holds a run; --resume goes on with it, --overwrite starts anew")
         try:
             # Somebody's folder may have a config.yaml and a data folder too; only we leave a lock.
-            if self.root.exists() and not self.holds_run() and not (self.config.exists() and self._lock.exists()):
-                strange = next(
-                    (p.name for p in self.root.iterdir() if p.name not in (self._lock.name, "exit.json")), None
-                )
+            ours = self.config.exists() and self._lock.exists()
+            if self.root.exists() and not ours and (overwrite or not self.holds_run()):
+                known = (self._lock.name, self.exit.name, self.scratch.name)
+                strange = next((p.name for p in self.root.iterdir() if p.name not in known), None)
                 if strange is not None:
                     raise ConfigError(
                         f"{self.root}: not empty, and not a run (it holds {strange}); choose another run_dir"
@@ -56,7 +57,7 @@ class RunDirectory:
             raise system_fault(error) from error
 
     def clear(self) -> None:
-        """Delete what training left; tokenizer and store stay, and serve again if their inputs are the same."""
+        """Delete what training left; tokenizer and store stay."""
         try:
             for path in (self.checkpoints, self.eval, self.tensorboard):
                 shutil.rmtree(path, ignore_errors=not path.is_dir())

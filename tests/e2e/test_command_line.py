@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sacrebleu
 
+from tests.conftest import write_lines
 from transformer_mt.experiment import tokenization
 from transformer_mt.rundir import RunDirectory
 
@@ -726,3 +727,42 @@ def test_no_prompt_gets_into_a_file(mt: Mt, start_mt: Start, tiny_run: Path, sou
     assert process.communicate(timeout=PATIENCE)[0] == b""
     assert process.returncode == 0
     os.close(ours)
+
+
+def test_overwrite_starts_anew_and_keeps_the_token_store(
+    mt: Mt, toy_config: Callable[..., Path], tmp_path: Path
+) -> None:
+    config = toy_config(training={"max_steps": 20, "validate_every": 20})
+    assert mt("train", config).code == 0
+    assert mt("average", config).code == 0
+    store = (tmp_path / "run" / "data" / "manifest.json").stat().st_mtime_ns
+    result = mt("train", config, "--overwrite", "--set", "training.max_steps=10", "--set", "model.layers=2")
+    assert result.code == 0, result.err
+    assert (tmp_path / "run" / "data" / "manifest.json").stat().st_mtime_ns == store
+    names = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert names == {"step-000010", "last", "best"}
+    events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert max(event["step"] for event in events) == 10
+
+
+def test_overwrite_deletes_nothing_that_is_not_a_run(mt: Mt, toy_config: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "mine.txt").write_text("mine")
+    failed(mt("train", toy_config(), "--overwrite"), 2, "not empty, and not a run")
+    assert (tmp_path / "run" / "checkpoints" / "mine.txt").read_text() == "mine"
+    failed(mt("train", toy_config(), "--overwrite", "--resume"), 2, "choose one")
+
+
+def test_an_overwrite_that_fails_leaves_the_run_as_it_was(
+    mt: Mt, toy_config: Callable[..., Path], tmp_path: Path
+) -> None:
+    config = toy_config(training={"max_steps": 10, "validate_every": 10})
+    assert mt("train", config).code == 0
+    before = hashes(tmp_path / "run")
+    bad = write_lines(tmp_path / "bad.xx", ["mako"] * 3)
+    settings = ("--set", f"data.train={{source: {bad}, target: {tmp_path / 'none.yy'}}}")
+    failed(mt("train", config, "--overwrite", *settings), 3, "none.yy: no such file")
+    write_lines(tmp_path / "none.yy", ["nokam"] * 4)
+    assert mt("train", config, "--overwrite", *settings).code == 3
+    assert hashes(tmp_path / "run") == before
+    assert mt("translate", tmp_path / "run", stdin="mako\n").code == 0

@@ -43,14 +43,12 @@ def train(config: Config, *, resume: bool, overwrite: bool, started: float) -> N
     Raises Interrupted after saving, when a signal came.
     """
     paths = RunDirectory(Path(config.run_dir))
-    paths.claim(resume=resume or overwrite)
+    paths.claim(resume=resume, overwrite=overwrite)
     with paths.lock():
-        if overwrite:
-            paths.clear()
         if resume:
             refuse_changes(config, paths)
         refuse_impossible(config, paths)
-        prepare_store(config, paths)
+        prepare_store(config, paths, overwrite=overwrite)
         ending = _Ending()
         try:
             _train(config, paths, ending, started, resume=resume)

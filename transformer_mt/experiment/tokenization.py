@@ -1,5 +1,6 @@
 """The text of a run made ready: its directory claimed, tokenizer and token store made or found made."""
 
+import shutil
 import time
 from pathlib import Path
 from textwrap import shorten
@@ -34,10 +35,13 @@ def tokenize(config: Config) -> None:
         prepare_store(config, paths)
 
 
-def prepare_store(config: Config, paths: RunDirectory) -> None:
-    """Make tokenizer and store, or find them made. Raises ArtefactError when a started run would change under us."""
+def prepare_store(config: Config, paths: RunDirectory, *, overwrite: bool = False) -> None:
+    """Make tokenizer and store, or find them made; with ``overwrite``, delete the run that is there once they are.
+
+    Raises ArtefactError when a started run would change under us.
+    """
     manifest = prepare.read_manifest(paths.data)
-    started = paths.holds_run()
+    started = paths.holds_run() and not overwrite
     known = None if manifest is None else manifest["fingerprint"]
     # A started run goes on without its original files: the store suffices.
     prints = fingerprint(config, known, may_miss=started)
@@ -48,7 +52,7 @@ def prepare_store(config: Config, paths: RunDirectory) -> None:
             changed = "the files of the tokenizer"
         if not changed:
             say(f"token store: {manifest['pairs']:,} pairs, unchanged")
-            write_atomically(paths.config, config.to_yaml())
+            _settle(config, paths, overwrite=overwrite)
             return
         if started:
             raise ArtefactError(
@@ -57,14 +61,25 @@ def prepare_store(config: Config, paths: RunDirectory) -> None:
             )
     elif started:
         raise ArtefactError(f"{paths.data}: the token store is missing; the run cannot go on without it")
-    write_atomically(paths.config, config.to_yaml())
     say("reading the corpora …")
     begun = time.monotonic()
     try:
-        manifest = prepare.prepare(config, prints, paths.tokenizer, paths.data)
+        manifest = prepare.prepare(config, prints, paths.scratch / "tokenizer", paths.scratch / "data")
+        for made, place in ((paths.scratch / "tokenizer", paths.tokenizer), (paths.scratch / "data", paths.data)):
+            shutil.rmtree(place, ignore_errors=True)
+            made.replace(place)
     except OSError as error:
         raise system_fault(error) from error
+    finally:
+        shutil.rmtree(paths.scratch, ignore_errors=True)
+    _settle(config, paths, overwrite=overwrite)
     _say_what_was_read(manifest, time.monotonic() - begun)
+
+
+def _settle(config: Config, paths: RunDirectory, *, overwrite: bool) -> None:
+    if overwrite:
+        paths.clear()
+    write_atomically(paths.config, config.to_yaml())
 
 
 def _say_what_was_read(manifest: dict[str, Any], seconds: float) -> None:
