@@ -4,7 +4,7 @@ PIP_ARGS ?=
 BIN = .venv/bin
 SENTENCES = 'The old teacher reads the letter.' 'I do not know whether the small dog sleeps in the garden.'
 
-.PHONY: setup demo test test-slow lint format bench clean
+.PHONY: setup demo test test-slow lint format docs bench clean
 
 setup: .venv/.ready
 
@@ -35,6 +35,9 @@ lint: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: setup
+	$(BIN)/python docs/list_errors.py
 
 bench: setup
 	$(BIN)/python benchmarks/speed.py

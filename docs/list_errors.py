@@ -26,8 +26,7 @@ Every message has the form *where: what is wrong; what to do*. `--debug` adds th
 This page is made from the source by `make docs`, and a test keeps it true.
 
 **Exit code 1** is a bug: `error: bug: …`. Please report it with what `--debug` shows. **Exit code 2** is also that of a
-command line that cannot be read (an unknown option, a missing argument); the line then ends in
-`(mt --help shows what there is)`.
+command line that cannot be read (an unknown option, a missing argument); the line then names the help to ask for.
 """
 
 
@@ -40,6 +39,8 @@ def placeholder(node: ast.expr) -> str:
             return placeholder(first)
         case ast.Call(func=ast.Attribute(value=ast.Constant()), args=[first, *_]):  # ', '.join(names)
             return placeholder(first)
+        case ast.Call(func=ast.Attribute(value=value, attr="partition" | "rpartition")):
+            return placeholder(value)
         case ast.Call(func=function):
             return placeholder(function)
         case ast.Subscript(value=value) | ast.Starred(value=value) | ast.GeneratorExp(elt=value):
@@ -49,6 +50,9 @@ def placeholder(node: ast.expr) -> str:
     return "…"
 
 
+_MAKE_TEXT = ast.IfExp | ast.Constant | ast.Name | ast.Subscript | ast.Call
+
+
 class Messages:
     """The texts that an expression of a module may have; functions of the package that make texts are followed."""
 
@@ -56,12 +60,20 @@ class Messages:
         self.functions = {  # its own before others of the same name
             node.name: node for tree in (*trees, module) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
         }
+        self.constants = {
+            node.targets[0].id: node.value
+            for tree in (*trees, module)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        }
 
     def of(self, node: ast.expr, variables: dict[str, list[ast.expr]]) -> list[str]:
         """Every text that ``node`` can be, with placeholders."""
         match node:
             case ast.Constant(value=str(text)):
                 return [text]
+            case ast.Constant(value=None):
+                return []
             case ast.JoinedStr(values=values):
                 return self._product(values, variables)
             case ast.FormattedValue(value=value):
@@ -76,11 +88,23 @@ class Messages:
                 return self._returned(self.functions[name])
             case ast.Name(id=name) if name in variables:
                 return [text for value in variables.pop(name) for text in self.of(value, variables)]
+            case ast.Name(id=name) if isinstance(self.constants.get(name), ast.Constant):
+                return self.of(self.constants[name], variables)
+            case ast.Subscript(value=ast.Name(id=name)) if name in self.constants:
+                return self._values(self.constants[name])
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="get"), args=[_, other]) if (
+                name in self.constants
+            ):
+                return [*self._values(self.constants[name]), *self.of(other, variables)]
         return [placeholder(node)]
 
     def _inside(self, node: ast.expr, variables: dict[str, list[ast.expr]]) -> list[str]:
-        texts = self.of(node, dict(variables)) if isinstance(node, ast.IfExp | ast.Constant | ast.Name) else []
+        texts = self.of(node, dict(variables)) if isinstance(node, _MAKE_TEXT) else []
         return texts if texts and any(" " in text for text in texts) else [placeholder(node)]
+
+    def _values(self, node: ast.expr) -> list[str]:
+        """The texts in a mapping; none of anything else."""
+        return [text for value in node.values for text in self.of(value, {})] if isinstance(node, ast.Dict) else []
 
     def _product(self, nodes: list[ast.expr], variables: dict[str, list[ast.expr]]) -> list[str]:
         texts = [""]
@@ -115,11 +139,14 @@ def called(tree: ast.Module) -> Iterator[tuple[str, ast.expr, ast.AST]]:
                         yield name, text, function
                     case ast.Raise(exc=ast.Call(func=ast.Name(id="ValueError"), args=[text])):
                         yield "ValueError", text, function
+                    case ast.keyword(arg="problem", value=text):  # found while YAML is read
+                        yield "problem", text, function
 
 
 def collect() -> dict[str, set[str]]:
     """The messages of the package by kind of error."""
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "transformer_mt").rglob("*.py"))}
+    paths = sorted((ROOT / "transformer_mt").rglob("*.py"))
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
     found: dict[str, set[str]] = {kind: set() for kind in SECTIONS}
     for path, tree in trees.items():
         messages = Messages(list(trees.values()), tree)
@@ -128,8 +155,10 @@ def collect() -> dict[str, set[str]]:
                 continue  # puts file and line before what `_complaint` says
             for message in messages.of(text, assigned(function)):
                 line = " ".join(message.split())
-                if kind != "ValueError":
+                if kind in found:
                     found[kind].add(line)
+                elif kind == "problem":
+                    found["ConfigError"].add(f"FILE:LINE: {line}")
                 elif path.name == "config.py":
                     found["ConfigError"].add(f"FILE:LINE: KEY: {line}")
     loader = Messages(list(trees.values()), trees[ROOT / "transformer_mt" / "config_file.py"])

@@ -282,6 +282,14 @@ def _fail(error: BaseException, message: str, code: int, *, debug: bool) -> int:
     return code
 
 
+def _usage(error: TyperException) -> str:
+    """What is wrong with a command line, and which help to ask for."""
+    command = getattr(getattr(error, "ctx", None), "command_path", "mt")
+    what, meant, near = error.format_message().rstrip(".").partition(". Did you mean ")
+    what = what[:1].lower() + what[1:]
+    return f"{command}: {what}; did you mean {near}" if meant else f"{command}: {what}; see {command} --help"
+
+
 def run(arguments: list[str]) -> int:
     """Carry out a command line; return the exit code. Whatever goes wrong, one line starts with ``error:``."""
     debug = "--debug" in arguments
@@ -296,7 +304,7 @@ def run(arguments: list[str]) -> int:
     except Exit as error:
         return error.exit_code
     except TyperException as error:
-        return _fail(error, f"{error.format_message()} (mt --help shows what there is)", 2, debug=debug)
+        return _fail(error, _usage(error), 2, debug=debug)
     except (Abort, KeyboardInterrupt) as error:
         return _fail(error, "interrupted", 130, debug=debug)
     except (BrokenPipeError, SystemExit) as error:

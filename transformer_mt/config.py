@@ -1,8 +1,9 @@
 """The configuration: one typed tree, YAML in, YAML out."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from transformer_mt.strict_yaml import dump_yaml
 
@@ -22,6 +23,13 @@ class Languages(Section):
 
     source: str = Field(min_length=1)
     target: str = Field(min_length=1)
+
+    @field_validator("source", "target")
+    @classmethod
+    def _is_code(cls, code: str) -> str:
+        if re.fullmatch(r"[A-Za-z]{4,}", code):  # "german" would be taken for a language that nothing is known of
+            raise ValueError(f"'{code}' is not the code of a language; write its two or three letters, such as de")
+        return code
 
 
 class Source(Section):
@@ -43,8 +51,12 @@ class Source(Section):
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         kinds = [kind for kind in ("source", "tsv", "jsonl", "parquet", "hub") if getattr(self, kind) is not None]
+        if kinds == ["source"] and not self.target:
+            raise ValueError("'source' without 'target'; give the file of the translations, too")
         if len(kinds) != 1 or (kinds == ["source"]) != bool(self.target):
             raise ValueError(f"not one kind of source; expected one of {', '.join(KINDS)}")
+        if self.hub is not None and "://" in self.hub:
+            raise ValueError("hub: a URL, not a name; write OWNER/NAME, such as bentrevett/multi30k")
         if self.hub is None and (self.name is not None or self.split is not None or self.revision is not None):
             raise ValueError("'name', 'split' and 'revision' go with 'hub'; leave them out")
         if self.stream and (self.hub is None or self.split is None):

@@ -70,11 +70,26 @@ def _nearest(path: KeyPath) -> str:
         for field in _sections((section, ""))
         if section != "data"
     }
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6) or [name for name in known if _initials(name) == key]
     if key in elsewhere:
-        return f"did you mean '{elsewhere[key]}'?"
-    if near := difflib.get_close_matches(key, known, n=1, cutoff=0.6):
+        return f"did you mean '{near[0]}', or '{elsewhere[key]}'?" if near else f"did you mean '{elsewhere[key]}'?"
+    if near:
         return f"did you mean '{near[0]}'?"
+    if key.isdecimal():  # {dropout: 0,1}
+        return "write decimals with a point, such as 0.1"
     return f"known here: {', '.join(known) or 'nothing'}"
+
+
+def _initials(name: str) -> str:
+    return "".join(word[0] for word in name.split("_"))
+
+
+_GIVE = {
+    "languages": "give both codes, such as languages: {source: de, target: en}",
+    "data": "give text, such as data: {train: {source: FILE, target: FILE}}",
+    "data.train": "give text, such as train: {source: FILE, target: FILE}",
+    "run_dir": "give a folder for all that the run makes, such as run_dir: runs/NAME",
+}
 
 
 def _complaint(error: Any) -> str:
@@ -84,14 +99,28 @@ def _complaint(error: Any) -> str:
     if kind == "extra_forbidden":
         return f"{key}: unknown key; {_nearest(path)}"
     if kind == "missing":
-        return f"{key}: missing; it must be given"
+        return f"{key}: missing; {_GIVE.get(key, 'it must be given')}"
     if kind == "value_error":
         return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
     return f"{key}: got {_value(error['input'])}; {_expected(error)}"
 
 
 def _value(given: Any) -> str:
-    return "nothing" if given is None else "a mapping" if isinstance(given, dict) else repr(given)
+    return "nothing" if given is None else "a mapping" if isinstance(given, dict) else _plain(given)
+
+
+def _plain(given: Any) -> str:
+    return str(given).lower() if isinstance(given, bool) else repr(given)
+
+
+_WORDS = {  # of pydantic
+    "Input should be ": "",
+    "a valid i": "an i",
+    "a valid ": "a ",
+    "a boolean": "true or false",
+    "greater": "a number greater",
+    "less than": "a number less than",
+}
 
 
 def _expected(error: Any) -> str:
@@ -101,11 +130,12 @@ def _expected(error: Any) -> str:
             return f"expected one of {', '.join(KINDS)}"
         if keys := _sections((*path, "")):
             return f"expected a mapping of {', '.join(keys)}"
-    wanted: str = error["msg"].replace("Input should be", "expected")
-    wanted = wanted.replace("a valid i", "an i").replace("a valid ", "a ")
+    wanted = str(error["msg"])
+    for theirs, ours in _WORDS.items():
+        wanted = wanted.replace(theirs, ours)
     number = kind in ("int_type", "float_type", "bool_type")
     quoted = number and isinstance(given, str) and given.replace(".", "", 1).isdigit()
-    return f"{wanted} (without quotes)" if quoted else wanted
+    return f"expected {wanted} (without quotes)" if quoted else f"expected {wanted}"
 
 
 def _explain(error: ValidationError, name: str, lines: dict[KeyPath, int], given: set[KeyPath]) -> str:
@@ -226,11 +256,16 @@ def load_config(argument: Path, overrides: Sequence[str] = ()) -> Config:
     path = config_file(argument)
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}; give a YAML file") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; give a YAML file") from error
+    except UnicodeDecodeError as error:
+        line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
+        raise ConfigError(f"{path}:{line}: not UTF-8 (byte 0x{byte:02X}); give a YAML file, saved as UTF-8") from error
     tree, lines = parse_yaml(text, str(path))
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: not a configuration; expected a mapping of {', '.join(Config.model_fields)}")
+        raise ConfigError(
+            f"{path}: not a configuration; expected a mapping of {', '.join(Config.model_fields)} (mt init writes one)"
+        )
     given = {_apply(tree, assignment, lines) for assignment in overrides}
     if argument.is_dir() and ("run_dir",) not in given:
         tree["run_dir"] = str(argument)  # wherever it was moved to

@@ -1,6 +1,7 @@
 """Errors that a user can cause or mend, each with the exit code of the command line."""
 
 import difflib
+import errno
 import re
 from pathlib import Path
 
@@ -49,20 +50,32 @@ class Interrupted(MtError):
         self.code = code
 
 
+_REMEDIES = {
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EISDIR: "give a file",
+    errno.ENOTDIR: "a file is in the way, choose another",
+}
+
+
 def system_fault(error: OSError) -> SystemFault:
     """Turn an operating system's error into one line that names the file."""
     where = f"{error.filename}: " if error.filename else ""
-    return SystemFault(f"{where}{error.strerror or error}")
+    reason = error.strerror or error
+    return SystemFault(f"{where}{reason}; {_REMEDIES.get(error.errno or 0, 'check the path')}")
 
 
 def missing(path: Path) -> str:
     """What to say of a file that is not there: it is a URL, its neighbour is called nearly so, or its folder is not."""
-    if re.match(r"[a-z]+:/", str(path)):
-        return f"{path}: a URL, not a file; download it and give the file"
+    if url := re.match(r"([a-z]+):/+", str(path)):
+        address = f"{url[1]}://{str(path)[url.end() :]}"  # a path has single slashes
+        return f"{address}: a URL, not a file; download it and give the file"
     if not path.parent.is_dir():
-        return f"{path}: no such file; there is no folder {path.parent}"
+        return f"{path}: no such file, for there is no folder {path.parent}; check the path"
     try:
-        near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1)
+        near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1, cutoff=0.7)
     except OSError:
         near = []
     return f"{path}: no such file; did you mean {near[0]}?" if near else f"{path}: no such file; check the path"

@@ -79,7 +79,7 @@ class _Watch:
                     warn(f"line {self._lines} {what}")
             yield line
 
-    def _complaint(self, line: str) -> str:
+    def _complaint(self, line: str) -> str | None:
         sentences = len(split_sentences(line, self._translator.languages.source))
         if sentences >= _PARAGRAPH:
             what = f"looks like a paragraph of {sentences} sentences"
@@ -88,7 +88,7 @@ class _Watch:
         if self._longest < pieces < self._translator.longest:  # beyond, it is cut, with a warning of its own
             remedy = "try --split" if sentences > 1 else "split it by hand"
             return f"has {pieces} pieces, training saw {self._longest} at most; {remedy}"
-        return ""
+        return None
 
     def _pieces(self, line: str) -> int:
         """The number of pieces of a line; 0 for one that is short for certain, as a piece is a byte or more."""

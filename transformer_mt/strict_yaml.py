@@ -18,7 +18,9 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not supported", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(
+                problem="aliases (*name) are not supported; write it out", problem_mark=event.start_mark
+            )
         return super().compose_node(parent, index)
 
 
@@ -47,14 +49,16 @@ def _value(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
     """Turn a YAML node into plain values, noting the line of each key."""
     lines.setdefault(path, node.start_mark.line + 1)
     if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTIONS:
-        raise yaml.MarkedYAMLError(problem=f"tag {node.tag!r} is not supported", problem_mark=node.start_mark)
+        raise yaml.MarkedYAMLError(
+            problem=f"tag {node.tag!r} is not supported; leave it out", problem_mark=node.start_mark
+        )
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = str(key_node.value)
             if key in mapping:
                 raise yaml.MarkedYAMLError(
-                    problem=f"{'.'.join(map(str, (*path, key)))}: the key is given twice",
+                    problem=f"{'.'.join(map(str, (*path, key)))}: the key is given twice; keep one",
                     problem_mark=key_node.start_mark,
                 )
             lines[(*path, key)] = key_node.start_mark.line + 1
@@ -78,14 +82,28 @@ def _scalar(node: yaml.Node) -> Any:
             return float(text.replace(".inf", "inf").replace(".nan", "nan"))
         case "str":
             return text
-    raise yaml.MarkedYAMLError(problem=f"tag {node.tag!r} is not supported", problem_mark=node.start_mark)
+    raise yaml.MarkedYAMLError(problem=f"tag {node.tag!r} is not supported; leave it out", problem_mark=node.start_mark)
 
 
-_ADVICE = {
-    "'\\t'": "YAML is indented with spaces, not tabs",
-    "<block end>": "check the indentation",
-    "mapping values are not allowed": "is this a YAML file, and the indentation right?",
+_PROBLEMS = {  # by a sign in PyYAML's words
+    "'\\t'": "a tab; YAML is indented with spaces",
+    "<block end>": "does not fit what is above it; check the indentation",
+    "mapping values are not allowed": "a second colon; put the text in quotes, or check the indentation",
+    "expected ':'": "not KEY: VALUE; write a space after the colon",
+    "expected ',' or": "a bracket is not closed; close it",
+    "expected the node content": "a bracket is not closed; close it",
+    "end of stream": "a quotation mark is not closed; close it",
+    "escape": "a backslash between double quotes; take single quotes",
 }
+_OPENED = ("expected ':'", "expected ',' or", "end of stream")  # told by the line where it began
+
+
+def _told(problem: str) -> str:
+    """What is wrong in our words, and what to do; what we found ourselves says so already."""
+    if "; " in problem:
+        return problem
+    sign = next((sign for sign in _PROBLEMS if sign in problem), None)
+    return f"{problem}; see configs/ for examples" if sign is None else _PROBLEMS[sign]
 
 
 def parse_yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
@@ -98,15 +116,17 @@ def parse_yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
         node = yaml.compose(text, Loader=_Loader)
         return (None if node is None else _value(node, (), lines)), lines
     except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = error.problem or error.context or ""
-        for sign, advice in _ADVICE.items():
-            if sign in problem:
-                problem += f"; {advice}"
-        raise ConfigError(f"{name}{line}: {problem}") from error
+        mark = error.problem_mark
+        if error.context_mark is not None and any(sign in problem for sign in _OPENED):
+            mark = error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{name}{line}: {_told(problem)}") from error
+    except yaml.reader.ReaderError as error:
+        number = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{name}:{number}: a control character (U+{error.character:04X}); remove it") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{name}: not readable as YAML: {reason}; see configs/ for examples") from error
+        raise ConfigError(f"{name}: not readable as YAML; see configs/ for examples") from error
 
 
 def dump_yaml(tree: Any) -> str:

@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Mt, Result, toy_pairs, toy_tree, write_lines
 
+from tests.conftest import Mt, Result, toy_pairs, toy_tree, write_lines
 from transformer_mt.checkup import check as checking
 from transformer_mt.checkup import preflight as flying
 from transformer_mt.config import Config
 from transformer_mt.errors import NumericsError
+from transformer_mt.training.trainer import Trainer
 
-SMALL = {"vocab_size": 310}
 Pairs = list[tuple[str, str]]
 
 
@@ -146,7 +146,7 @@ def test_a_warm_up_longer_than_the_run_has_code_2(mt: Mt, toy_config: Callable[.
 
 @pytest.mark.usefixtures("here")
 def test_too_little_room_has_code_6(mt: Mt, toy_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flying.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000))
     result = mt("check", toy_config())
     assert result.code == 6
     [error] = result.errors
@@ -177,12 +177,18 @@ def test_exchanged_and_mistaken_languages_are_told(mt: Mt, corpus: Callable[...,
     ("sections", "message"),
     [
         ({"training": {"precision": "float16"}}, "training.precision: float16 needs a CUDA GPU"),
-        ({"training": {"start_from": "nowhere"}}, "training.start_from: nowhere has no best checkpoint yet"),
+        ({"training": {"start_from": "RUN"}, "model": {"width": 64}}, "has another model: model.width is 64, there 32"),
+        (
+            {"training": {"start_from": "RUN"}, "tokenizer": {"joint": False, "vocab_size": 290}},
+            "has joint vocabularies",
+        ),
     ],
 )
 def test_what_training_would_refuse_is_refused(
-    sections: dict[str, Any], message: str, mt: Mt, toy_config: Callable[..., Path]
+    sections: dict[str, Any], message: str, mt: Mt, toy_config: Callable[..., Path], tiny_run: Path
 ) -> None:
+    if "start_from" in sections["training"]:
+        sections = {**sections, "training": {"start_from": str(tiny_run)}}
     result = mt("check", toy_config(**sections))
     assert result.code == 2
     assert message in result.errors[0]
@@ -272,11 +278,11 @@ def test_a_page_of_text_like_html_shows_it_as_text(mt: Mt, corpus: Callable[...,
 
 @pytest.mark.usefixtures("here")
 def test_an_epoch_has_as_many_steps_as_foretold(mt: Mt, toy_config: Callable[..., Path]) -> None:
-    config = toy_config(training={"max_steps": None, "max_epochs": 2, "warmup_steps": 4})
+    config = toy_config(training={"max_steps": None, "max_epochs": 1, "warmup_steps": 4})
     assert mt("check", config).code == 0
     assert mt("train", config).code == 0
     flight = report_of(config)["preflight"]
-    assert flight["ends_by"] == "max_epochs 2"
+    assert flight["ends_by"] == "max_epochs 1"
     assert json.loads((run_of(config) / "exit.json").read_text())["step"] == flight["steps"]
 
 
@@ -284,22 +290,25 @@ def test_an_epoch_has_as_many_steps_as_foretold(mt: Mt, toy_config: Callable[...
 def test_the_preflight_tries_the_largest_batch_and_measures_everything(
     mt: Mt, corpus: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sentence of a hundred words is among short ones: it is the largest batch, alone or not, and is tried first."""
+    """So is the longest, a sentence of a hundred words that is alone in its batch."""
     pairs = toy_pairs(420)
     long = (" ".join(["mako"] * 100), " ".join(["okamn"] * 100))
-    shapes: list[tuple[int, int]] = []
-    update = checking.Trainer.update
+    shapes: list[tuple[int, int, int]] = []
+    windows: list[Any] = []
+    update = Trainer.update
 
     def spy(self: Any, buckets: Any, step: int, tally: Any) -> None:
-        shapes.append(max(bucket.shape[1:] for bucket in buckets))
+        shapes.extend(bucket.shape for bucket in buckets)
+        windows[:] = [bucket.shape for batch in self.batches.window(0, 0) for bucket in batch]
         update(self, buckets, step, tally)
 
-    monkeypatch.setattr(checking.Trainer, "update", spy)
+    monkeypatch.setattr(Trainer, "update", spy)
     config = corpus([*pairs[:200], long, *pairs[200:400]], pairs[400:410], pairs[410:])
     assert mt("check", config, "--set", "data.max_ratio=100").code == 0
     flight = report_of(config)["preflight"]
-    assert tuple(flight["largest_batch"][1:]) == shapes[0] == max(shapes)
-    assert min(shapes[0]) > 90
+    assert tuple(flight["largest_batch"]) in shapes
+    assert flight["largest_batch"][0] * sum(flight["largest_batch"][1:]) == max(b * (s + t) for b, s, t in windows)
+    assert max(s for _, s, _ in shapes) > 90
     for key in ("step", "tokens_per_second", "validation", "saving", "loading", "sentence", "total", "memory"):
         assert flight[key] > 0, key
     assert flight["checkpoint_bytes"] > 3 * 4 * flight["parameters"]  # weights and the two moments of Adam
@@ -311,9 +320,12 @@ def test_all_validation_sets_are_foretold(
 ) -> None:
     """Training validates them all, each time."""
     sizes: list[int] = []
-    monkeypatch.setattr(
-        flying, "_time_validation", lambda translator, settings, pairs: float(sizes.append(len(pairs)) or 1)
-    )
+
+    def note(translator: Any, settings: Any, pairs: Pairs) -> float:
+        sizes.append(len(pairs))
+        return 1.0
+
+    monkeypatch.setattr(flying, "_time_validation", note)
     files = {split: {s: str(toy_text / f"{split}.{e}") for s, e in (("source", "xx"), ("target", "yy"))}
              for split in ("valid", "test")}  # fmt: skip
     assert mt("check", toy_config(), "--set", f"data.valid={json.dumps(files)}").code == 0

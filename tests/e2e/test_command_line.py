@@ -684,7 +684,7 @@ def with_mt() -> dict[str, str]:
 def test_usage_errors_of_the_installed_command() -> None:
     result = subprocess.run(["mt", "trian"], capture_output=True, text=True, env=with_mt(), check=False)
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("error: No such command 'trian'")
+    assert result.stderr.startswith("error: mt: no such command 'trian'; did you mean 'train'?")
     assert result.stderr.count("\n") == 1
 
 

@@ -28,8 +28,8 @@ def text(folder: Path, split: str) -> Source:
 
 def compressed(folder: Path, split: str) -> Source:
     source = text(folder, split)
-    for path, compress in zip(source.values(), (gzip.compress, lzma.compress), strict=True):
-        Path(path).write_bytes(compress(Path(path).read_bytes()))
+    Path(source["source"]).write_bytes(gzip.compress(Path(source["source"]).read_bytes()))
+    Path(source["target"]).write_bytes(lzma.compress(Path(source["target"]).read_bytes()))
     return source
 
 

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import toy_pairs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import toy_pairs
 from transformer_mt import config
 from transformer_mt.checkup import preflight as flying
 from transformer_mt.checkup.page import page

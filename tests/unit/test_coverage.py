@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import toy_pairs
 
+from tests.conftest import toy_pairs
 from transformer_mt import config
 from transformer_mt.data import coverage as module
 from transformer_mt.data.coverage import Coverage, coverage

@@ -149,7 +149,7 @@ def test_a_vocabulary_too_large_names_a_maximum_that_works(kind: Kind, joint: bo
     with pytest.raises(DataError) as caught:
         learned(kind, joint=joint, size=30_000)
     assert caught.value.code == 3
-    maximum = re.search(r"tokenizer\.vocab_size: 30000 .*; the maximum is (\d+)$", str(caught.value))
+    maximum = re.search(r"tokenizer\.vocab_size: 30000 .*: the maximum is (\d+)$", str(caught.value))
     assert maximum is not None, str(caught.value)
     learned(kind, joint=joint, size=int(maximum[1]))
     with pytest.raises(DataError):
@@ -161,7 +161,7 @@ def test_a_vocabulary_too_small_names_a_minimum_that_works(kind: Kind) -> None:
     with pytest.raises(ConfigError) as caught:
         learned(kind, size=100)
     assert caught.value.code == 2
-    minimum = re.search(r"tokenizer\.vocab_size: 100 is too small; this text needs at least (\d+)$", str(caught.value))
+    minimum = re.search(r"tokenizer\.vocab_size: 100 is too small for this text; set (\d+) or more$", str(caught.value))
     assert minimum is not None, str(caught.value)
     learned(kind, size=int(minimum[1]))
 

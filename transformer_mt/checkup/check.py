@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Set
 from contextlib import suppress
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -152,13 +152,12 @@ def _fly_apart(config: Config) -> Preflight:
     receiver, sender = context.Pipe(duplex=False)
     with tempfile.TemporaryDirectory(dir=config.run_dir, prefix=".check-") as scratch:
         child = context.Process(target=_fly_and_send, args=(sender, config, Path(scratch)), daemon=True)
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C ends us, and we end the child
+        resource_tracker.ensure_running()  # else the start of the child would start it, which unblocks signals
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C ends us, we the child
+        child.start()
         try:
-            child.start()
-        finally:
-            signal.signal(signal.SIGINT, before)
-        sender.close()
-        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            sender.close()
             result: Preflight | Exception = receiver.recv()
         except EOFError as error:
             raise SystemFault(

@@ -40,7 +40,7 @@ def page(report: Report) -> str:
         parts.append(_histogram("words between spaces", examination.words))
         parts.append(_table((what, f"{count:,}") for what, count in (
             ("pairs", examination.pairs), ("pairs that were there before", examination.duplicates["pairs"]),
-            ("sources that have several targets", examination.ambiguous["source"]),
+            ("pairs whose source was there with another target", examination.ambiguous["source"]),
             ("source as target", examination.copies), *((f"empty, {s}", n) for s, n in examination.empty.items()),
         )))  # fmt: skip
     parts += ["<h2>What the rules dropped</h2>", *_dropped(report)]

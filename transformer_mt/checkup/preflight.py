@@ -55,8 +55,10 @@ def preflight(trainer: Trainer, translator: Translator, sources: Sequence[str], 
     # Small weights may leave the first window empty.
     batches = trainer.batches.window(0, 0) or [next(trainer.batches.walk(Position()))[0]]
     largest = max(batches, key=lambda buckets: max(map(_size, buckets)))
+    longest = max(batches, key=lambda buckets: max(max(bucket.shape[1:]) for bucket in buckets))  # attention is square
     trainer.model.train()
-    trainer.update(largest, 1, Tally())
+    for batch in (largest, longest):
+        trainer.update(batch, 1, Tally())
     step, tokens = _time_steps(trainer, batches)
     pairs = [pair for pair in zip(sources, references, strict=True) if pair[0].strip() and pair[1].strip()]
     validation = _time_validation(translator, trainer.settings, pairs)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
@@ -51,7 +52,9 @@ def decode_line(raw: bytes, where: str, *, first: bool = False) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         byte = raw[error.start]
-        raise DataError(f"{where}: not UTF-8 (byte 0x{byte:02X}); convert it, for example with iconv") from error
+        raise DataError(
+            f"{where}: not UTF-8 (byte 0x{byte:02X}); convert it, such as iconv -f latin1 -t utf-8"
+        ) from error
 
 
 def read_pairs(source: Source, languages: Languages) -> Iterator[Pair]:
@@ -61,7 +64,8 @@ def read_pairs(source: Source, languages: Languages) -> Iterator[Pair]:
     if source.tsv is not None:
         return _tsv_pairs(Path(source.tsv), [int(column) for column in source.columns or (1, 2)])
     columns = [str(column) for column in source.columns or (languages.source, languages.target)]
-    return _row_pairs(_rows(source), columns)
+    example = json.dumps(dict.fromkeys(columns, "text"), ensure_ascii=False)
+    return _row_pairs(_rows(source, example), columns, example)
 
 
 def name(source: Source) -> str:
@@ -92,11 +96,10 @@ def _tsv_pairs(path: Path, columns: list[int]) -> Iterator[Pair]:
         yield fields[columns[0] - 1], [fields[column - 1] for column in columns[1:]]
 
 
-def _row_pairs(rows: Iterator[tuple[str, Any]], columns: list[str]) -> Iterator[Pair]:
+def _row_pairs(rows: Iterator[tuple[str, Any]], columns: list[str], example: str) -> Iterator[Pair]:
     """Columns may be flat, or inside ``translation``."""
     for where, row in rows:
         if not isinstance(row, dict):
-            example = json.dumps(dict.fromkeys(columns, "text"))
             raise DataError(f"{where}: not an object; expected a row such as {example}")
         texts = nested if isinstance(nested := row.get("translation"), dict) else row
         fields: list[Any] = [texts.get(column) for column in columns]
@@ -114,10 +117,10 @@ def one_line(text: str) -> str:
     return " ".join(text.split("\n")).removesuffix("\r")
 
 
-def _rows(source: Source) -> Iterator[tuple[str, Any]]:
+def _rows(source: Source, example: str) -> Iterator[tuple[str, Any]]:
     """The rows of JSON lines, Parquet or a hub data set, each with the place that errors call it by."""
     if source.jsonl is not None:
-        yield from _json_rows(Path(source.jsonl))
+        yield from _json_rows(Path(source.jsonl), example)
     else:
         loaded = _load(source)
         what = f"{source.parquet}" if source.parquet is not None else f"{source.hub} ({source.split})"
@@ -127,17 +130,17 @@ def _rows(source: Source) -> Iterator[tuple[str, Any]]:
         except DataError:
             raise
         except Exception as error:  # a stream is only opened, or found damaged, as it is read
-            raise DataError(_not_loaded(name(source), error)) from error
+            raise DataError(_not_loaded(source, error)) from error
 
 
-def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
+def _json_rows(path: Path, example: str) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(read_lines(path), start=1):
         where = f"{path}:{number}"
         if line.strip():
             try:
                 yield where, json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise DataError(f"{where}: not JSON; expected one object a line ({error})") from error
+                raise DataError(f"{where}: not JSON; expected one object a line, such as {example}") from error
 
 
 def _load(source: Source) -> Any:
@@ -155,11 +158,14 @@ def _load(source: Source) -> Any:
     except DataError:
         raise
     except Exception as error:  # the library raises dozens of kinds; all of them mean that the data is not to be had
-        raise DataError(_not_loaded(name(source), error)) from error
+        raise DataError(_not_loaded(source, error)) from error
     if source.split is None:
         raise DataError(f"{source.hub}: has several splits; set 'split' to one of {', '.join(loaded)}")
     return loaded
 
 
-def _not_loaded(what: str, error: Exception) -> str:
-    return f"{what}: cannot be loaded: {' '.join(str(error).split())[:300]}; check name, split and connection"
+def _not_loaded(source: Source, error: Exception) -> str:
+    reason = re.sub(r" \(\w+\)$", "", " ".join(str(error).split())[:300]).rstrip(".")  # without the error's class
+    if source.parquet is not None:
+        return f"{source.parquet}: cannot be loaded: {reason}; check that it is Parquet, and copy it again"
+    return f"{source.hub}: cannot be loaded: {reason}; check the name (OWNER/NAME), split and connection"

@@ -85,9 +85,23 @@ def prepare(config: Config, prints: dict[str, Any], tokenizer_dir: Path, data: P
     return manifest
 
 
+_REMEDIES = {  # by the rule that drops most
+    "empty": "give text on both sides",
+    "too long": "give one sentence a line, or raise data.max_length",
+    "control": "is the encoding right? Convert the files anew",
+    "copies": "source and target are the same, give the translations",
+    "script": "a side is not in its language's script, check languages and which file is which",
+    "leaks": "give other text than that of validation and test",
+    "length ratio": "check that line i is the translation of line i, or raise data.max_ratio",
+}
+
+
 def _nothing_left(dropped: Dropped) -> str:
-    why = str(dropped) or "the files are empty"
-    return f"data.train: no training pair is left: {why}; see data.drop, data.max_length and data.max_ratio"
+    if not dropped.counts:
+        return "data.train: no training pair is left: the files are empty; give text, one sentence a line"
+    rule = next(rule for rule, _ in dropped.counts.most_common() if rule in _REMEDIES)  # not copies of what is dropped
+    place = dropped.examples[rule][0].place
+    return f"data.train: no training pair is left: {dropped} (such as {place}); {_REMEDIES[rule]}"
 
 
 class _Staged:

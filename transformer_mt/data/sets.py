@@ -54,7 +54,7 @@ class Lottery:
         if self.splits and len(self._known) < 10:
             raise DataError(
                 f"data.train: {len(self._known)} different pairs are too few to hold out {' and '.join(self.splits)}; "
-                "give more text"
+                f"give more text, or files for {' and '.join(self.splits)}"
             )
         # A tenth of the different ones, where nearly all are copies.
         size = min(HELD_OUT, max(1, min(self._total // 100, len(self._known) // 10)))
@@ -110,7 +110,7 @@ def evaluation_set(data: Path, set_name: str) -> tuple[list[str], list[list[str]
     try:
         sources, references = list(read_lines(data / f"{set_name}.source.txt")), [list(read_lines(p)) for p in targets]
     except DataError as error:
-        raise ArtefactError(f"{error}; run `mt tokenize` again") from error
+        raise ArtefactError(f"{data}: the {set_name} text is missing or damaged; run `mt tokenize` again") from error
     if any(len(lines) != len(sources) for lines in references):
         raise ArtefactError(f"{data}: the {set_name} text is damaged, its sides have different numbers of lines; run "
                             "`mt tokenize` again")  # fmt: skip

@@ -163,7 +163,8 @@ def learn(
             limits.append(error.limit)
     if limits:
         raise DataError(
-            f"tokenizer.vocab_size: {size} is more than this text has pieces for; the maximum is {min(limits)}"
+            f"tokenizer.vocab_size: {size} is more than this text has pieces for (training pairs: {pairs:,}); leave it "
+            f"out, or lower it: the maximum is {min(limits)}"
         )
     return Tokenizer(models[0], None if settings.joint else models[1])
 
@@ -218,7 +219,7 @@ def _learn_one(lines: Callable[[], Iterator[str]], size: int, settings: config.T
             raise _TooLargeError(int(limit[1])) from error
         if needed := re.search(r"smaller than required_chars\D+\d+ vs (\d+)", text):
             raise ConfigError(
-                f"tokenizer.vocab_size: {size} is too small; this text needs at least {int(needed[1]) + 1}"
+                f"tokenizer.vocab_size: {size} is too small for this text; set {int(needed[1]) + 1} or more"
             ) from error
         raise DataError(f"data.train: SentencePiece cannot learn from this text: {text}; give it more text") from error
     return model.getvalue()

@@ -61,8 +61,9 @@ def evaluate(config: Config, checkpoint: str, split: str) -> dict[str, dict[str,
                           "with mt eval RUN SOURCE REFERENCE")  # fmt: skip
     translator = Translator.from_config(config, checkpoint)
     names = prepare.set_names(paths.data, kind)
-    if split != kind and split not in names:
-        raise ConfigError(f"--split {split}: the run has no such set; choose from {', '.join([kind, *names])}")
+    known = dict.fromkeys([kind, *names])
+    if split not in known:
+        raise ConfigError(f"--split {split}: the run has no such set; choose from {', '.join(known)}")
     sets = {name: evaluation_set(paths.data, name) for name in names if split in (kind, name)}
     return {name: _scored(config, checkpoint, translator, name, *texts) for name, texts in sets.items()}
 

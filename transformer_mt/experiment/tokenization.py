@@ -60,7 +60,7 @@ def prepare_store(config: Config, paths: RunDirectory, *, overwrite: bool = Fals
                 "run_dir, or start anew with --overwrite"
             )
     elif started:
-        raise ArtefactError(f"{paths.data}: the token store is missing; the run cannot go on without it")
+        raise ArtefactError(f"{paths.data}: the token store is missing; put it back, or train in another run_dir")
     say("reading the corpora …")
     begun = time.monotonic()
     try:
