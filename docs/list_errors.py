@@ -39,7 +39,7 @@ def placeholder(node: ast.expr) -> str:
             return placeholder(first)
         case ast.Call(func=ast.Attribute(value=ast.Constant()), args=[first, *_]):  # ', '.join(names)
             return placeholder(first)
-        case ast.Call(func=ast.Attribute(value=value, attr="partition" | "rpartition")):
+        case ast.Call(func=ast.Attribute(value=value, attr="rpartition" | "lower")) | ast.BoolOp(values=[value, *_]):
             return placeholder(value)
         case ast.Call(func=function):
             return placeholder(function)
@@ -109,7 +109,12 @@ class Messages:
     def _product(self, nodes: list[ast.expr], variables: dict[str, list[ast.expr]]) -> list[str]:
         texts = [""]
         for node in nodes:
-            texts = [text + more for text in texts for more in self.of(node, variables)]
+            match node:
+                case ast.FormattedValue(value=ast.Call() as call) if not any("; " in text for text in texts):
+                    ways = [placeholder(call)]  # what a function says is followed where it tells what to do
+                case _:
+                    ways = self.of(node, variables)
+            texts = [text + way for text in texts for way in ways]
         return texts
 
     def _returned(self, function: ast.FunctionDef) -> list[str]:
@@ -168,8 +173,10 @@ def collect() -> dict[str, set[str]]:
 
 
 def says_something(line: str) -> bool:
-    """Not so what hands on the message of another error, such as ``data.train: ERROR``."""
-    return re.search(r"[a-z]{2}", re.sub(r"\bdata\.\w+", "", line)) is not None and not line.endswith(": ERROR")
+    """Not so what hands on the message of another error, such as ``data.train: ERROR``, or a reason without a place."""
+    if line.endswith(": ERROR") or re.match(r"[A-Z]+; ", line):
+        return False
+    return re.search(r"[a-z]{2}", re.sub(r"\bdata\.\w+", "", line)) is not None
 
 
 def page() -> str:

@@ -137,7 +137,8 @@ class Checkpoints:
             try:
                 if name != meant:
                     self._check(name)
-                    warn(f"{str(fault).rpartition('; ')[0]}; going on from {name}")
+                    damage = str(fault).rpartition("; ")[0]
+                    warn(f"{damage}, so that 'last' cannot be used; going on from {name}")
                     return name
             except ArtefactError:
                 continue

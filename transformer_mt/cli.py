@@ -1,15 +1,17 @@
 """The command line ``mt``: parse, call, print. Heavy imports stay inside the commands, so that help is instant."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from transformer_mt.errors import ConfigError, DataError, MtError, SystemFault, system_fault
+from transformer_mt.errors import ConfigError, DataError, Interrupted, MtError, SystemFault, system_fault
 
 _STARTED = time.monotonic()
 
@@ -302,6 +304,8 @@ def run(arguments: list[str]) -> int:
     except MtError as error:
         return _fail(error, str(error), error.code, debug=debug)
     except Exit as error:
+        if error.exit_code == 130:  # a KeyboardInterrupt inside of Typer
+            return _fail(error, "interrupted", 130, debug=debug)
         return error.exit_code
     except TyperException as error:
         return _fail(error, _usage(error), 2, debug=debug)
@@ -324,9 +328,15 @@ def run(arguments: list[str]) -> int:
         )
 
 
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """End by an exception, so that what is half done is taken away; training handles the signal by itself."""
+    raise Interrupted("stopped by SIGTERM; start again when you like", 128 + number)
+
+
 def main() -> None:
     """The entry point of ``mt``."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(sys.argv[1:]))

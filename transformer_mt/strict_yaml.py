@@ -57,9 +57,9 @@ def _value(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
         for key_node, value_node in node.value:
             key = str(key_node.value)
             if key in mapping:
+                where = ".".join(map(str, (*path, key)))
                 raise yaml.MarkedYAMLError(
-                    problem=f"{'.'.join(map(str, (*path, key)))}: the key is given twice; keep one",
-                    problem_mark=key_node.start_mark,
+                    problem=f"{where}: the key is given twice; keep one", problem_mark=key_node.start_mark
                 )
             lines[(*path, key)] = key_node.start_mark.line + 1
             mapping[key] = _value(value_node, (*path, key), lines)
@@ -120,8 +120,8 @@ def parse_yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
         mark = error.problem_mark
         if error.context_mark is not None and any(sign in problem for sign in _OPENED):
             mark = error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{name}{line}: {_told(problem)}") from error
+        where = f"{name}:{mark.line + 1}" if mark else name
+        raise ConfigError(f"{where}: " + _told(problem)) from error
     except yaml.reader.ReaderError as error:
         number = text.count("\n", 0, error.position) + 1
         raise ConfigError(f"{name}:{number}: a control character (U+{error.character:04X}); remove it") from error

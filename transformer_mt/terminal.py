@@ -39,6 +39,12 @@ def warn(line: str) -> None:
     say(f"warning: {line}", style="yellow")
 
 
+def percent(part: float, whole: float) -> str:
+    """A share as people read it: 0.067 %, 4.2 %, 97 %."""
+    share = 100 * part / max(1, whole)
+    return f"{share:.0f} %" if share >= 10 else f"{share:.2g} %"
+
+
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         rate = task.finished_speed or task.speed

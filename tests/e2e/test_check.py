@@ -116,7 +116,8 @@ def test_faults_in_the_text_are_named_with_code_3(mt: Mt, corpus: Callable[..., 
     [error] = result.errors
     assert "leakage" in error
     assert "shifted" in error
-    assert error.endswith(f"; see {run_of(config)}/check.html")
+    assert error.startswith(f"error: {run_of(config)}: ")
+    assert error.endswith("; see check.html there")
     found = report_of(config)
     assert {"leakage", "shifted"} == {f["kind"] for f in found["findings"] if f["severity"] == "problem"}
     assert not found["ready"]

@@ -22,7 +22,7 @@ from transformer_mt.checkup.report import Report
 from transformer_mt.checkup.text import lines
 from transformer_mt.data.advice import advise
 from transformer_mt.data.coverage import Coverage
-from transformer_mt.data.doctor import Examination, Finding, examine
+from transformer_mt.data.doctor.examination import Examination, Finding, examine
 from transformer_mt.errors import ConfigError, DataError, SystemFault
 
 EVIL = "<script>alert(1)</script> & \"quoted\" 'too' \x1b[31mred\x1b[0m"
@@ -167,7 +167,7 @@ def test_problems_come_first_and_are_counted() -> None:
     assert bad.verdict == "3 problems: shifted, leakage (1 note)"
     fault = bad.fault()
     assert isinstance(fault, DataError)
-    assert str(fault) == "3 problems: shifted, leakage (1 note); see runs/<toy> & co/check.html"
+    assert str(fault) == "runs/<toy> & co: 3 problems: shifted, leakage (1 note); see check.html there"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformer_mt.config import Languages
-from transformer_mt.data.doctor import Examination, Finding, examine, normalise
+from transformer_mt.data.doctor.examination import Examination, Finding, examine, normalise
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = Languages(source="xx", target="yy")

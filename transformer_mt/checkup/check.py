@@ -22,7 +22,7 @@ from transformer_mt.data import corpus, prepare
 from transformer_mt.data.advice import advise
 from transformer_mt.data.cleaning import pair_hash
 from transformer_mt.data.coverage import Coverage, coverage
-from transformer_mt.data.doctor import Finding, examine
+from transformer_mt.data.doctor.examination import Finding, examine
 from transformer_mt.data.sets import evaluation_set
 from transformer_mt.data.store import Store
 from transformer_mt.data.tokenizer import Tokenizer

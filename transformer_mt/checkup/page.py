@@ -5,7 +5,7 @@ from html import escape
 
 from transformer_mt.checkup.report import Report
 from transformer_mt.checkup.text import lines
-from transformer_mt.data.doctor import Histogram
+from transformer_mt.data.doctor.examination import Histogram
 
 _STYLE = """
 :root { color-scheme: light dark; --source: #3465a4; --target: #d97706; --faint: #8883; --problem: #c62828 }

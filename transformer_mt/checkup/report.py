@@ -7,7 +7,7 @@ from transformer_mt.checkup.preflight import Preflight
 from transformer_mt.config import Config
 from transformer_mt.data.advice import Advice
 from transformer_mt.data.coverage import Coverage
-from transformer_mt.data.doctor import Examination, Finding
+from transformer_mt.data.doctor.examination import Examination, Finding
 from transformer_mt.errors import ConfigError, DataError, MtError, SystemFault
 
 _MUCH_DROPPED = 0.1, 0.5  # shares of the pairs that are worth a note, and that are a problem
@@ -49,7 +49,7 @@ class Report:
         if not kinds:
             return None
         worst = min(kinds.values(), key=(DataError, ConfigError, SystemFault).index)
-        return worst(f"{self.verdict}; see {self.config.run_dir}/check.html")
+        return worst(f"{self.config.run_dir}: {self.verdict}; see check.html there")
 
     @property
     def verdict(self) -> str:

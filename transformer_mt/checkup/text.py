@@ -7,7 +7,8 @@ from textwrap import shorten
 
 from transformer_mt.checkup.preflight import Preflight
 from transformer_mt.checkup.report import Report
-from transformer_mt.data.doctor import Examination
+from transformer_mt.data.doctor.examination import Examination
+from transformer_mt.terminal import percent
 from transformer_mt.training.metrics import duration
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -21,7 +22,7 @@ def lines(report: Report) -> Iterator[str]:
         yield f"  {name}: {examination.pairs:,} pairs"
         yield from _lengths(examination)
         twice, copies = examination.duplicates["pairs"], examination.copies
-        yield f"    there before {twice:,} ({_percent(twice, examination.pairs)}), source as target {copies:,}"
+        yield f"    there before {twice:,} ({percent(twice, examination.pairs)}), source as target {copies:,}"
     for name, pairs in report.sets.items():
         held = " (held out of training)" if name in report.store["held_out"] else ""
         yield f"  {name}: {pairs:,} pairs{held}"
@@ -38,10 +39,6 @@ def lines(report: Report) -> Iterator[str]:
         yield f"  {finding.severity}: {finding.message}"
         yield from (f"    {_CONTROL.sub(' ', example)}" for example in finding.examples)
     yield f"Verdict: {report.verdict}"
-
-
-def _percent(part: float, whole: float) -> str:
-    return f"{round(100 * part / max(1, whole), 3):.3g} %"
 
 
 def _lengths(examination: Examination) -> Iterator[str]:
@@ -81,7 +78,7 @@ def _tokenizer(report: Report) -> Iterator[str]:
         yield (
             f"  {name}: {known.pieces / max(1, known.lines):.1f} pieces a line, "
             f"{known.pieces / max(1, known.words):.2f} a word, "
-            f"{_percent(known.byte_pieces, known.pieces)} single bytes{unknown}"
+            f"{percent(known.byte_pieces, known.pieces)} single bytes{unknown}"
         )
 
 

@@ -49,6 +49,7 @@ def train(config: Config, *, resume: bool, overwrite: bool, started: float) -> N
             refuse_changes(config, paths)
         refuse_impossible(config, paths)
         prepare_store(config, paths, overwrite=overwrite)
+        write_atomically(paths.config, config.to_yaml())  # limits may be others than before
         ending = _Ending()
         try:
             _train(config, paths, ending, started, resume=resume)

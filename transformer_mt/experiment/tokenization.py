@@ -52,7 +52,7 @@ def prepare_store(config: Config, paths: RunDirectory, *, overwrite: bool = Fals
             changed = "the files of the tokenizer"
         if not changed:
             say(f"token store: {manifest['pairs']:,} pairs, unchanged")
-            _settle(config, paths, overwrite=overwrite)
+            _settle(config, paths, started=started, overwrite=overwrite)
             return
         if started:
             raise ArtefactError(
@@ -65,6 +65,7 @@ def prepare_store(config: Config, paths: RunDirectory, *, overwrite: bool = Fals
     begun = time.monotonic()
     try:
         manifest = prepare.prepare(config, prints, paths.scratch / "tokenizer", paths.scratch / "data")
+        _settle(config, paths, started=started, overwrite=overwrite)
         for made, place in ((paths.scratch / "tokenizer", paths.tokenizer), (paths.scratch / "data", paths.data)):
             shutil.rmtree(place, ignore_errors=True)
             made.replace(place)
@@ -72,14 +73,15 @@ def prepare_store(config: Config, paths: RunDirectory, *, overwrite: bool = Fals
         raise system_fault(error) from error
     finally:
         shutil.rmtree(paths.scratch, ignore_errors=True)
-    _settle(config, paths, overwrite=overwrite)
     _say_what_was_read(manifest, time.monotonic() - begun)
 
 
-def _settle(config: Config, paths: RunDirectory, *, overwrite: bool) -> None:
+def _settle(config: Config, paths: RunDirectory, *, started: bool, overwrite: bool) -> None:
+    """Make the directory that of ``config``; a started run keeps what it was started with until it is resumed."""
     if overwrite:
         paths.clear()
-    write_atomically(paths.config, config.to_yaml())
+    if not started:
+        write_atomically(paths.config, config.to_yaml())
 
 
 def _say_what_was_read(manifest: dict[str, Any], seconds: float) -> None:
@@ -89,7 +91,7 @@ def _say_what_was_read(manifest: dict[str, Any], seconds: float) -> None:
         say(f"  held out of training for {split}: {count:,} pairs (data.{split} is not given)")
     for rule, drop in manifest["dropped"].items():
         say(f"  dropped, {rule}: {drop['pairs']:,} pairs, such as {_example(drop['examples'][0])}")
-    if manifest["leaks"]:
+    if manifest["leaks"] and "leaks" not in manifest["fingerprint"]["settings"]["drop"]:
         warn(f"{manifest['leaks']:,} training pairs are in the validation or test set, too: scores will flatter; to "
              "drop them, add leaks to data.drop")  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The data doctor: what parallel text is like, and what about it is suspicious. Pure functions of the lines.
+"""What parallel text is like, and what about it is suspicious: pure functions of the lines.
 
 All of it is looked at, but what is *learnt* from the text (which words go together, what letters a language is made of)
 is learnt from at most 50,000 pairs from all over it. Time is linear: 200,000 pairs of long lines take some ten seconds.
@@ -14,8 +14,9 @@ from typing import Literal
 import numpy as np
 
 from transformer_mt.config import Languages
-from transformer_mt.data import misalignment, strays
-from transformer_mt.data.letters import CHUNK, Array, classify, code_points, distinct
+from transformer_mt.data.doctor import misalignment, strays
+from transformer_mt.data.doctor.letters import CHUNK, Array, classify, code_points, distinct
+from transformer_mt.terminal import percent
 
 Lines = Sequence[str]
 
@@ -165,10 +166,6 @@ def _enough(count: int, size: int, limit: tuple[int, float]) -> bool:
     return count >= max(limit[0], limit[1] * size)
 
 
-def _percent(count: int, size: int) -> str:
-    return f"{100 * count / size:.2g} %"
-
-
 # -- Lengths and copies
 
 
@@ -192,7 +189,7 @@ def _join(source: Array, target: Array) -> Array:
 def _duplicates(text: _Text, count: int) -> list[Finding]:
     if not text.size or count < _DUPLICATES * text.size:
         return []
-    share = _percent(count, text.size)
+    share = percent(count, text.size)
     message = (
         f"{text.names[0]}: {count:,} pairs ({share}) are there more than once; drop the copies to train on each once"
     )
@@ -316,7 +313,7 @@ def _strays(text: _Text) -> list[Finding]:
     findings = []
     if count := int(swapped.sum()):
         message = (
-            f"{text.names[0]}: {count:,} pairs ({_percent(count, text.size)}) seem to be swapped, the source in "
+            f"{text.names[0]}: {count:,} pairs ({percent(count, text.size)}) seem to be swapped, the source in "
             f"{text.names[1]} and the target here; exchange their sides, or drop them"
         )
         severity: Literal["problem", "note"] = "problem" if _enough(count, text.size, _SWAPPED) else "note"
@@ -325,7 +322,7 @@ def _strays(text: _Text) -> list[Finding]:
         untranslated = (own < -_UNTRANSLATED_NATS) & (other > 0)
         if _enough(count := int(untranslated.sum()), text.size, _UNTRANSLATED):
             message = (
-                f"{text.names[side]}: {count:,} lines ({_percent(count, text.size)}) seem to be in the language of "
+                f"{text.names[side]}: {count:,} lines ({percent(count, text.size)}) seem to be in the language of "
                 f"{text.names[1 - side]}; drop those that are not translated"
             )
             findings.append(Finding("untranslated", "note", message, text.examples(np.flatnonzero(untranslated))))
@@ -343,7 +340,7 @@ def _strange(text: _Text, side: int, among: Array) -> list[Finding]:
     found = np.bincount(script[strange], minlength=len(names))
     listed = ", ".join(f"{names[i].title()} {found[i]:,}" for i in np.argsort(-found) if found[i])
     message = (
-        f"{text.names[side]}: {count:,} lines ({_percent(count, text.size)}) are in another script than "
+        f"{text.names[side]}: {count:,} lines ({percent(count, text.size)}) are in another script than "
         f"{', '.join(name.title() for name in home)} ({listed}); drop them, or look for the file that they come from"
     )
     severity: Literal["problem", "note"] = "problem" if _enough(count, text.size, _STRANGE) else "note"

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from transformer_mt.data.letters import CHUNK, Array, words
+from transformer_mt.data.doctor.letters import CHUNK, Array, words
 
 SMALLEST = 100
 """Pairs; from fewer nothing is learnt."""

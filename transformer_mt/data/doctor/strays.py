@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from transformer_mt.data.letters import CHUNK, Array, classify, code_points, trigrams
+from transformer_mt.data.doctor.letters import CHUNK, Array, classify, code_points, trigrams
 from transformer_mt.data.writing import expected_scripts, script
 
 _CHARACTERS = 64  # of a line tell its language and script
