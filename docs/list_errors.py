@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,6 +51,18 @@ def placeholder(node: ast.expr) -> str:
     return "…"
 
 
+@cache
+def definitions(tree: ast.Module) -> tuple[dict[str, ast.FunctionDef], dict[str, ast.expr]]:
+    """The functions and the constants of a module, by name."""
+    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    constants = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    return functions, constants
+
+
 _MAKE_TEXT = ast.IfExp | ast.Constant | ast.Name | ast.Subscript | ast.Call
 
 
@@ -57,15 +70,12 @@ class Messages:
     """The texts that an expression of a module may have; functions of the package that make texts are followed."""
 
     def __init__(self, trees: list[ast.Module], module: ast.Module) -> None:
-        self.functions = {  # its own before others of the same name
-            node.name: node for tree in (*trees, module) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
-        }
-        self.constants = {
-            node.targets[0].id: node.value
-            for tree in (*trees, module)
-            for node in tree.body
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-        }
+        self.functions: dict[str, ast.FunctionDef] = {}
+        self.constants: dict[str, ast.expr] = {}
+        for tree in (*trees, module):  # its own last, before others of the same name
+            functions, constants = definitions(tree)
+            self.functions |= functions
+            self.constants |= constants
 
     def of(self, node: ast.expr, variables: dict[str, list[ast.expr]]) -> list[str]:
         """Every text that ``node`` can be, with placeholders."""

@@ -25,8 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, or a run directory.")]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or the YAML file of a run.")]
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", readable=False, help="A YAML file, or a run directory.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="A run directory, or the YAML file of a run.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.")]
 Checkpoint = Annotated[str, typer.Option(metavar="NAME", help="best, last, or the name of a checkpoint.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.")]
@@ -53,8 +53,10 @@ def _options(debug: Debug = False, version: Version = False) -> None:
 
 @app.command()
 def init(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Text of the language to translate from.")],
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Its translation, line by line.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", readable=False, help="Text of the language to translate from.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", readable=False, help="Its translation, line by line.")],
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write there; SOURCE-TARGET.yaml when left out.")
     ] = None,
@@ -140,7 +142,9 @@ def evaluate(
     run: Run,
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="SOURCE REFERENCE", help="Other text; the run's own test sets when left out."),
+        typer.Argument(
+            metavar="SOURCE REFERENCE", readable=False, help="Other text; the run's own test sets when left out."
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="test, valid, or one of several sets, as test.NAME.")] = "test",
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores there.")] = None,
@@ -235,8 +239,8 @@ def translate(
 @app.command()
 def score(
     run: Run,
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Source lines.")],
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Their given translations.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", readable=False, help="Source lines.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", readable=False, help="Their given translations.")],
     checkpoint: Checkpoint = "best",
     set_: Set = None,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from transformer_mt.config import KINDS, Config, Section, Source
-from transformer_mt.errors import ConfigError, missing
+from transformer_mt.errors import ConfigError, missing, unreadable
 from transformer_mt.strict_yaml import KeyPath, parse_yaml
 
 
@@ -167,7 +167,10 @@ def _absolute(config: Config) -> Config:
     """Make paths absolute: a run directory must not depend on where it was started from."""
 
     def here(path: str) -> str:
-        return path if "://" in path else str(Path(path).expanduser().absolute())
+        if "://" in path:
+            return path
+        given = Path(path).expanduser()
+        return str(given.parent.resolve() / given.name)  # without ``..``; a file that is a link keeps its name
 
     def source(given: Source) -> Source:
         kinds = ("source", "tsv", "jsonl", "parquet")
@@ -257,7 +260,7 @@ def load_config(argument: Path, overrides: Sequence[str] = ()) -> Config:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; give a YAML file") from error
+        raise ConfigError(unreadable(path, error)) from error
     except UnicodeDecodeError as error:
         line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
         raise ConfigError(f"{path}:{line}: not UTF-8 (byte 0x{byte:02X}); give a YAML file, saved as UTF-8") from error

@@ -67,6 +67,12 @@ def system_fault(error: OSError) -> SystemFault:
     return SystemFault(f"{where}{reason}; {_REMEDIES.get(error.errno or 0, 'check the path')}")
 
 
+def unreadable(path: Path, error: OSError) -> str:
+    """What to say of a file that is there and cannot be read."""
+    advice = "check its permissions" if isinstance(error, PermissionError) else "give a file of text"
+    return f"{path}: cannot be read: {error.strerror}; {advice}"
+
+
 def missing(path: Path) -> str:
     """What to say of a file that is not there: it is a URL, its neighbour is called nearly so, or its folder is not."""
     if url := re.match(r"([a-z]+):/+", str(path)):
@@ -75,7 +81,7 @@ def missing(path: Path) -> str:
     if not path.parent.is_dir():
         return f"{path}: no such file, for there is no folder {path.parent}; check the path"
     try:
-        near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1, cutoff=0.7)
+        near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1, cutoff=0.65)
     except OSError:
         near = []
     return f"{path}: no such file; did you mean {near[0]}?" if near else f"{path}: no such file; check the path"

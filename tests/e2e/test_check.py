@@ -83,7 +83,8 @@ def left(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-SOUND = {"config.yaml", "lock", "data", "tokenizer", "check.json", "check.html"}
+CHECKED = ("check.json", "check.html", "check.tsv")
+SOUND = {"config.yaml", "lock", "data", "tokenizer", *CHECKED}
 
 
 # -- Verdict and exit code
@@ -369,7 +370,7 @@ def test_what_fails_in_the_preflight_leaves_nothing_and_is_told_as_training_woul
     monkeypatch.setattr(checking, "_fly_and_send", _diverge_and_send)
     result = mt("check", config)
     assert (result.code, result.errors) == (5, ["error: step 3: not finite; lower training.learning_rate"])
-    assert left(run_of(config)) == SOUND - {"check.json", "check.html"}
+    assert left(run_of(config)) == SOUND - {*CHECKED}
 
 
 def _diverge_and_send(sender: Connection, config: Config, scratch: Path) -> None:
@@ -390,7 +391,7 @@ def test_a_child_killed_for_its_memory_has_code_6_and_leaves_nothing(
     assert result.code == 6
     [error] = result.errors
     assert "does not fit into memory; lower training.device_tokens" in error
-    assert left(run_of(config)) == SOUND - {"check.json", "check.html"}
+    assert left(run_of(config)) == SOUND - {*CHECKED}
 
 
 def _be_killed(sender: Connection, config: Config, scratch: Path) -> None:
@@ -440,7 +441,7 @@ def test_ctrl_c_ends_it_at_once_and_leaves_nothing(begun: tuple[Path, subprocess
     _, err = process.communicate(timeout=10)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert left(run_of(config)) == SOUND - {"check.json", "check.html"}
+    assert left(run_of(config)) == SOUND - {*CHECKED}
 
 
 # -- A directory that holds a run
@@ -464,4 +465,43 @@ def test_a_run_that_is_there_is_noted_and_left_as_it_is(mt: Mt, tiny_run: Path, 
     assert left(run) >= SOUND
 
 
-CHECKED = ("check.json", "check.html")
+# -- The lines that a finding means, and validation and test text itself
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.skipif(shutil.which("awk") is None or shutil.which("sed") is None, reason="needs awk and sed")
+def test_what_is_found_can_be_dropped_as_the_page_on_data_says(mt: Mt, corpus: Callable[..., Path]) -> None:
+    """The commands of docs/data.md, to the letter but for names: they take away the swapped lines and no others."""
+    pairs = toy_pairs(2_000)
+    swapped = set(range(7, 2_000, 25))
+    train = [pair[::-1] if n in swapped else pair for n, pair in enumerate(pairs)]
+    config = corpus(train, toy_pairs(20, seed=1), toy_pairs(20, seed=2))
+    assert mt("check", config).code == 3
+    listed = [line.split("\t") for line in (run_of(config) / "check.tsv").read_text(encoding="utf-8").splitlines()]
+    assert {kind for kind, *_ in listed} == {"swapped"}
+    rows = {int(number) - 1 for _, _, number, _, _ in listed}
+    assert rows <= swapped and len(rows) > 0.9 * len(swapped)
+    assert all((source, target) == train[int(number) - 1] for _, _, number, source, target in listed)
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    script = page[page.index("awk -F") :].split("```")[0]
+    names = {
+        "runs/de-en": "run",
+        "train.de": "train.xx",
+        "train.en": "train.yy",
+        "clean.de": "c.xx",
+        "clean.en": "c.yy",
+    }
+    for there, name in names.items():
+        script = script.replace(there, name)
+    subprocess.run(["bash", "-ec", script], cwd=config.parent, check=True)
+    clean = [(config.parent / name).read_text(encoding="utf-8").splitlines() for name in ("c.xx", "c.yy")]
+    assert list(zip(*clean, strict=True)) == [pair for n, pair in enumerate(train) if n not in rows]
+
+
+@pytest.mark.usefixtures("here")
+def test_faults_of_a_given_test_set_are_found_too(mt: Mt, corpus: Callable[..., Path]) -> None:
+    test = toy_pairs(800, seed=2)
+    shifted = [(source, test[n - 1][1] if n >= 300 else target) for n, (source, target) in enumerate(test)]
+    result = mt("check", corpus(toy_pairs(1_000), toy_pairs(20, seed=1), shifted))
+    assert result.code == 3
+    assert any("test, target:30" in line for line in result.out.splitlines())

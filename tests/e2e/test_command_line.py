@@ -385,12 +385,12 @@ def test_averaging_again_keeps_what_best_means(mt: Mt, run: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["trian"], ["trian", "Did you mean 'train'"]),
+        (["trian"], ["trian", "did you mean 'train'"]),
         (["translate"], ["RUN"]),
         (["train", "{config}", "extra"], ["extra"]),
         (["train", "{config}", "--fast"], ["--fast"]),
         (["train", "nowhere.yaml"], ["nowhere.yaml"]),
-        (["train", "{text}"], ["not a run directory"]),
+        (["train", "{text}"], ["a folder without config.yaml"]),
         (["train", "{config}", "--set", "modle=small"], ["--set modle", "'model'"]),
         (["train", "{config}", "--set", "seed"], ["KEY=VALUE"]),
         (["train", "{config}", "--set", "run_dir={text}"], ["not empty, and not a run"]),

@@ -185,7 +185,21 @@ def test_the_exit_code_is_that_of_the_text_then_of_the_configuration_then_of_the
 @pytest.mark.parametrize(("steps", "expected"), [(999, ["problem"]), (1_000, ["note"]), (1_999, ["note"]), (2_000, [])])
 def test_a_warm_up_must_fit_into_the_run(steps: int, expected: list[str]) -> None:
     """The default is 1,000 steps: a run that ends before has learnt nothing, one of less than double little."""
-    assert [severity for kind, severity in kinds(report(preflight=flight(steps=steps)))] == expected
+    found = kinds(report(preflight=flight(steps=steps)))
+    assert [severity for kind, severity in found if kind == "warm-up"] == expected
+
+
+@pytest.mark.parametrize(("steps", "noted"), [(499, True), (500, False)])
+def test_a_run_that_never_validates_on_its_way_is_noted(steps: int, noted: bool) -> None:
+    """The default is every 500 steps."""
+    assert (("validation", "note") in kinds(report(preflight=flight(steps=steps)))) is noted
+
+
+@pytest.mark.parametrize(("passes", "noted"), [(4.9, True), (5, False)])
+def test_a_run_of_few_passes_over_the_text_is_noted(passes: float, noted: bool) -> None:
+    per_epoch = 20_000 / passes
+    found = kinds(report(preflight=flight(steps=20_000, steps_per_epoch=per_epoch)))
+    assert (("few passes", "note") in found) is noted
 
 
 def test_there_must_be_room_for_the_checkpoints_kept_and_three_more() -> None:
@@ -255,7 +269,7 @@ def test_all_of_it_is_a_hundred_per_cent() -> None:
         examinations={"train.xx": dataclasses.replace(found, duplicates={"pairs": 30})},
         coverage={"train.source": Coverage(1, 1, 6, 6, {"Ж": 3})},
     )))  # fmt: skip
-    assert "there before 30 (100 %)" in text
+    assert "duplicates 30 (100 %)" in text
     assert "100 % single bytes; in bytes: Ж" in text
     assert "e+02" not in text
 
@@ -264,8 +278,12 @@ def test_half_of_the_lines_are_below_the_median() -> None:
     """Sources of 3, 5 and 20 characters, targets of 40: their bins are 3, 4-5, 16-22 and 32-44."""
     text = list(lines(report(examinations={"x": examination([("a" * n, "b" * 40) for n in (3, 5, 20)])})))
     source, target = text[2:4]
-    assert source.startswith("    source |   ██   █  | 0 to 44 characters, half of them below 6; longest 20 (line 3)")
-    assert target.startswith("    target |          █| 0 to 44 characters, half of them below 45; longest 40 (line 1)")
+    assert source.startswith(
+        "    source |   ██   █  | half of the lines have fewer than 6 characters, the longest 20 (line 3)"
+    )
+    assert target.startswith(
+        "    target |          █| half of the lines have fewer than 45 characters, the longest 40 (line 1)"
+    )
 
 
 def test_an_empty_corpus_is_shown_as_such() -> None:

@@ -296,7 +296,7 @@ def test_more_columns_are_more_references(tmp_path: Path) -> None:
     ("kind", "content", "line"),
     [
         ("tsv", b"a\tb\nc\n", "{}:2: has 1 of the 2 columns asked for; fields are separated by tabs, one pair a line"),
-        ("tsv", b"a\tb\xff\n", "{}:1: not UTF-8 (byte 0xFF); convert it, such as iconv -f latin1 -t utf-8"),
+        ("tsv", b"a\tb\xff\n", "{}:1: not UTF-8 (byte 0xFF); convert it: iconv -f cp1252 -t utf-8 OLD > NEW"),
         ("jsonl", b'{"de": "a"}\n', "{}:1: no text in column 'en'; columns are de; choose with 'columns'"),
         ("jsonl", b'{"de": "a", "en": 1}\n', "{}:1: no text in column 'en'; columns are de, en; choose with 'columns'"),
         ("jsonl", b'["a", "b"]\n', '{}:1: not an object; expected a row such as {{"de": "text", "en": "text"}}'),
@@ -322,7 +322,7 @@ def test_a_compressed_file_that_was_cut_is_damaged(tmp_path: Path, compress: Cal
 
 def test_a_damaged_parquet_file_is_a_data_error(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and nothing more")
-    with pytest.raises(DataError, match=r"a\.parquet: cannot be loaded: .*; check that it is Parquet, and copy it again"):
+    with pytest.raises(DataError, match=r"a\.parquet: cannot be loaded: .*; check that it is Parquet, and copy"):
         pairs_of(parquet=str(tmp_path / "a.parquet"))
 
 

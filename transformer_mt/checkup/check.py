@@ -44,7 +44,7 @@ _LANGUAGE_LINES = 2_000
 
 
 def check(config: Config) -> Report:
-    """Examine the text, make tokenizer and store, and try training; write check.json and check.html of the run.
+    """Examine the text, make tokenizer and store, and try training; write check.html, check.json and check.tsv.
 
     Raises what training would raise when it cannot start.
     """
@@ -56,7 +56,7 @@ def check(config: Config) -> Report:
     assert store is not None
     sets = {name: evaluation_set(paths.data, name) for names in store["sets"].values() for name in names}
     given = {name: (sources, references[0]) for name, (sources, references) in sets.items()}
-    examinations = {}
+    examinations, listed = {}, list[str]()
     unseen = {name: lines for name, lines in given.items() if name not in store["held_out"]}
     leaks = {pair_hash(*pair) for lines in unseen.values() for pair in zip(*lines, strict=True)}
     names = [corpus.name(source) for source in config.data.train]
@@ -67,6 +67,11 @@ def check(config: Config) -> Report:
         say(f"examining {name} …")
         others += _languages(config, _names(source), sources, targets)
         examinations[name] = examine(sources, targets, config.languages, unseen, _names(source))
+        listed += _lines(name, examinations[name].findings, sources, targets)
+    for name in unseen:
+        found = examine(*given[name], config.languages, {}, (f"{name}, source", f"{name}, target")).problems
+        others += found
+        listed += _lines(name, found, *given[name])
     tokenizer = Tokenizer.load(paths.tokenizer)
     pieces = len(Store(paths.data).target.ids) / store["pairs"] + 1
     gpu = choose_device(config.device).type == "cuda"
@@ -83,6 +88,7 @@ def check(config: Config) -> Report:
     )
     write_atomically(paths.root / "check.json", json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
     write_atomically(paths.root / "check.html", page(report))
+    write_atomically(paths.root / "check.tsv", "".join(listed))
     return report
 
 
@@ -91,6 +97,15 @@ def _in_the_way(paths: RunDirectory) -> list[Finding]:
         return []
     message = f"{paths.root}: already holds a run; mt train needs --resume to go on with it, --overwrite to start anew"
     return [Finding("run directory", "note", message, [])]
+
+
+def _lines(name: str, findings: list[Finding], sources: list[str], targets: list[str]) -> list[str]:
+    """Every line that a finding means, for check.tsv: kind, corpus, number, source and target."""
+    return [
+        "\t".join((found.kind, name, str(n), *(side[n - 1].replace("\t", " ") for side in (sources, targets)))) + "\n"
+        for found in findings
+        for n in found.lines
+    ]
 
 
 def _names(source: Source) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from transformer_mt.data.doctor.examination import Examination, Finding
 from transformer_mt.errors import ConfigError, DataError, MtError, SystemFault
 
 _MUCH_DROPPED = 0.1, 0.5  # shares of the pairs that are worth a note, and that are a problem
+_FEW_PASSES = 5
 _MANY_BYTES = 0.01  # of the pieces
 _FAULTS: dict[str, type[MtError]] = {"warm-up": ConfigError, "disk": SystemFault}
 
@@ -127,6 +128,19 @@ def _settings(config: Config, advice: Advice) -> list[Finding]:
 
 def _limits(config: Config, flight: Preflight) -> list[Finding]:
     findings = []
+    passes = flight.steps / flight.steps_per_epoch
+    if passes < _FEW_PASSES:
+        message = (
+            f"training: {passes:.1f} passes over the text fit into {flight.ends_by}, and tens are needed; expect poor "
+            "translations, or give more time"
+        )
+        findings.append(Finding("few passes", "note", message, []))
+    if flight.steps < config.training.validate_every:
+        message = (
+            f"training.validate_every: {config.training.validate_every:,} is more than the {flight.steps:,} steps that "
+            f"fit; set {max(1, flight.steps // 5):,} to see it learn"
+        )
+        findings.append(Finding("validation", "note", message, []))
     if flight.steps < 2 * config.training.warmup_steps:
         message = (
             f"training.warmup_steps: about {flight.steps:,} steps fit into this run, but the learning rate rises for "

@@ -22,7 +22,7 @@ def lines(report: Report) -> Iterator[str]:
         yield f"  {name}: {examination.pairs:,} pairs"
         yield from _lengths(examination)
         twice, copies = examination.duplicates["pairs"], examination.copies
-        yield f"    there before {twice:,} ({percent(twice, examination.pairs)}), source as target {copies:,}"
+        yield f"    duplicates {twice:,} ({percent(twice, examination.pairs)}), target equal to source {copies:,}"
     for name, pairs in report.sets.items():
         held = " (held out of training)" if name in report.store["held_out"] else ""
         yield f"  {name}: {pairs:,} pairs{held}"
@@ -31,10 +31,11 @@ def lines(report: Report) -> Iterator[str]:
     yield "Tokenizer"
     yield from _tokenizer(report)
     yield "Advice for a corpus of this size"
-    for key, why in report.advice.why.items():
-        yield f"  {key}: {getattr(report.advice, key.split('.')[1])} - {why}"
+    yield from _advice(report)
     yield from _preflight(report.preflight)
     yield "Findings"
+    if not report.findings:
+        yield "  none"
     for finding in report.findings:
         yield f"  {finding.severity}: {finding.message}"
         yield from (f"    {_CONTROL.sub(' ', example)}" for example in finding.examples)
@@ -53,9 +54,22 @@ def _lengths(examination: Examination) -> Iterator[str]:
         middle = next((n for n, total in enumerate(accumulate(counts)) if total >= half), 0)
         line, longest = examination.longest[side]
         yield (
-            f"    {side} |{bars}| 0 to {histogram.edges[used + 1] - 1:,} characters, half of them below "
-            f"{histogram.edges[middle + 1]:,}; longest {longest:,} (line {line:,}); empty {examination.empty[side]:,}"
+            f"    {side} |{bars}| half of the lines have fewer than {histogram.edges[middle + 1]:,} characters, the "
+            f"longest {longest:,} (line {line:,}); empty {examination.empty[side]:,}"
         )
+
+
+def _advice(report: Report) -> Iterator[str]:
+    """What is configured beside what is advised."""
+    configured = {
+        "tokenizer.vocab_size": report.store["vocabulary"]["target"],
+        "model.size": report.config.model.size,
+        "model.dropout": report.config.model.dropout,
+    }
+    for key, value in configured.items():
+        advised = getattr(report.advice, key.split(".")[1])
+        other = "as here" if value == advised else f"here {value}"
+        yield f"  {key}: {advised}, {other}; {report.advice.why[key]}"
 
 
 def _cleaning(report: Report) -> Iterator[str]:

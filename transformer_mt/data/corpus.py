@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from transformer_mt.config import Languages, Source
-from transformer_mt.errors import DataError, missing
+from transformer_mt.errors import DataError, missing, unreadable
 
 Pair = tuple[str, list[str]]
 """A source line and its target lines: one, or several references."""
@@ -37,7 +37,7 @@ def read_lines(path: Path) -> Iterator[str]:
     except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
         raise DataError(f"{path}: the compressed file is damaged after line {number}; copy it again") from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}; give a file of text") from error
+        raise DataError(unreadable(path, error)) from error
 
 
 def decode_line(raw: bytes, where: str, *, first: bool = False) -> str:
@@ -53,7 +53,7 @@ def decode_line(raw: bytes, where: str, *, first: bool = False) -> str:
     except UnicodeDecodeError as error:
         byte = raw[error.start]
         raise DataError(
-            f"{where}: not UTF-8 (byte 0x{byte:02X}); convert it, such as iconv -f latin1 -t utf-8"
+            f"{where}: not UTF-8 (byte 0x{byte:02X}); convert it: iconv -f cp1252 -t utf-8 OLD > NEW"
         ) from error
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformer_mt.config import Config, Source
 from transformer_mt.data.tokenizer import Tokenizer
-from transformer_mt.errors import DataError, missing
+from transformer_mt.errors import DataError, missing, unreadable
 
 SPLITS = ("train", "valid", "test")
 
@@ -77,7 +77,7 @@ def file_print(path: Path, before: dict[str, Any] | None = None) -> dict[str, An
     except FileNotFoundError as error:
         raise DataError(missing(path)) from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}; give a file of text") from error
+        raise DataError(unreadable(path, error)) from error
     return {"size": stat.st_size, "time": stat.st_mtime_ns, "sha256": digest}
 
 

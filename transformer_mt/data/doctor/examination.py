@@ -7,7 +7,7 @@ Memory is some 300 MB and 500 bytes a pair, beside the text itself.
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import ne
 from typing import Literal
 
@@ -19,6 +19,7 @@ from transformer_mt.data.doctor.letters import CHUNK, Array, classify, code_poin
 from transformer_mt.terminal import percent
 
 Lines = Sequence[str]
+Severity = Literal["problem", "note"]
 
 _EXAMPLES = 5
 _WIDTH = 100  # characters of an example
@@ -37,12 +38,16 @@ _DUPLICATES = 0.05
 
 @dataclass(frozen=True)
 class Finding:
-    """Something suspicious. A ``problem`` makes training or its score worse; a ``note`` may be as it should be."""
+    """Something suspicious. A ``problem`` makes training or its score worse; a ``note`` may be as it should be.
+
+    ``lines`` are those that it means, counted from 1, where it means single lines.
+    """
 
     kind: str
-    severity: Literal["problem", "note"]
+    severity: Severity
     message: str
     examples: list[str]
+    lines: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,10 @@ class _Text:
     @property
     def size(self) -> int:
         return len(self.sources)
+
+    def finding(self, kind: str, severity: Severity, message: str, rows: Array) -> Finding:
+        """A finding that means the pairs of ``rows``."""
+        return Finding(kind, severity, message, self.examples(rows), (rows + 1).tolist())
 
     def examples(self, rows: Array) -> list[str]:
         """A few of the pairs, evenly chosen."""
@@ -267,7 +276,7 @@ def _leakage(text: _Text, name: str, leak: Leak, given: tuple[Lines, Lines]) -> 
         f"{name} line {line}, training line {training}: {_cut(given[0][line - 1])} | {_cut(given[1][line - 1])}"
         for line, training in list(zip(leak.lines, leak.training, strict=True))[:_EXAMPLES]
     ]
-    return [Finding("leakage", "problem" if problem else "note", message, examples)]
+    return [Finding("leakage", "problem" if problem else "note", message, examples, leak.training)]
 
 
 # -- Lines beside their translation
@@ -296,7 +305,7 @@ def _misaligned(text: _Text) -> tuple[float | None, list[Finding]]:
             f"({shift.shifted_fit:.1f} against {shift.fit:.1f} nats a line); near line {first} {surplus} has too many, "
             f"or {short} too few: mend that there, and the opposite near line {last}"
         )
-        findings.append(Finding("shifted", "problem", message, text.examples(np.arange(shift.first, shift.last + 1))))
+        findings.append(text.finding("shifted", "problem", message, np.arange(shift.first, shift.last + 1)))
     return aligner.information, findings
 
 
@@ -313,11 +322,11 @@ def _strays(text: _Text) -> list[Finding]:
     findings = []
     if count := int(swapped.sum()):
         message = (
-            f"{text.names[0]}: {count:,} pairs ({percent(count, text.size)}) seem to be swapped, the source in "
-            f"{text.names[1]} and the target here; exchange their sides, or drop them"
+            f"{text.names[0]}: {count:,} pairs ({percent(count, text.size)}) seem to be swapped: what stands here "
+            f"belongs into {text.names[1]}, and the other way round; exchange the sides of these lines, or drop them"
         )
-        severity: Literal["problem", "note"] = "problem" if _enough(count, text.size, _SWAPPED) else "note"
-        findings.append(Finding("swapped", severity, message, text.examples(np.flatnonzero(swapped))))
+        severity: Severity = "problem" if _enough(count, text.size, _SWAPPED) else "note"
+        findings.append(text.finding("swapped", severity, message, np.flatnonzero(swapped)))
     for side, (own, other) in enumerate(((source, target), (target, source))):
         untranslated = (own < -_UNTRANSLATED_NATS) & (other > 0)
         if _enough(count := int(untranslated.sum()), text.size, _UNTRANSLATED):
@@ -325,7 +334,7 @@ def _strays(text: _Text) -> list[Finding]:
                 f"{text.names[side]}: {count:,} lines ({percent(count, text.size)}) seem to be in the language of "
                 f"{text.names[1 - side]}; drop those that are not translated"
             )
-            findings.append(Finding("untranslated", "note", message, text.examples(np.flatnonzero(untranslated))))
+            findings.append(text.finding("untranslated", "note", message, np.flatnonzero(untranslated)))
         findings += _strange(text, side, (source >= 0) | (target >= 0))
     return findings
 
@@ -343,5 +352,5 @@ def _strange(text: _Text, side: int, among: Array) -> list[Finding]:
         f"{text.names[side]}: {count:,} lines ({percent(count, text.size)}) are in another script than "
         f"{', '.join(name.title() for name in home)} ({listed}); drop them, or look for the file that they come from"
     )
-    severity: Literal["problem", "note"] = "problem" if _enough(count, text.size, _STRANGE) else "note"
-    return [Finding("script", severity, message, text.examples(np.flatnonzero(strange)))]
+    severity: Severity = "problem" if _enough(count, text.size, _STRANGE) else "note"
+    return [text.finding("script", severity, message, np.flatnonzero(strange))]
