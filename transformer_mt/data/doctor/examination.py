@@ -261,7 +261,7 @@ def _find(firsts: tuple[Array, Array], keys: Array) -> Array:
 
 
 def _leakage(text: _Text, name: str, leak: Leak, given: tuple[Lines, Lines]) -> list[Finding]:
-    if not leak.lines and not leak.normalised_targets:
+    if not leak.lines:  # the same target of another source says nothing
         return []
     problem = _enough(leak.normalised_pairs, leak.size, _LEAKED_PAIRS) or _enough(
         leak.normalised_sources, leak.size, _LEAKED_SOURCES
@@ -320,13 +320,12 @@ def _strays(text: _Text) -> list[Finding]:
     different = np.fromiter(map(ne, text.sources, text.targets), bool, text.size)
     swapped = (source < -each) & (target < -each) & (source + target < -both) & different
     findings = []
-    if count := int(swapped.sum()):
+    if _enough(count := int(swapped.sum()), text.size, _SWAPPED):
         message = (
             f"{text.names[0]}: {count:,} pairs ({percent(count, text.size)}) seem to be swapped: what stands here "
             f"belongs into {text.names[1]}, and the other way round; exchange the sides of these lines, or drop them"
         )
-        severity: Severity = "problem" if _enough(count, text.size, _SWAPPED) else "note"
-        findings.append(text.finding("swapped", severity, message, np.flatnonzero(swapped)))
+        findings.append(text.finding("swapped", "problem", message, np.flatnonzero(swapped)))
     for side, (own, other) in enumerate(((source, target), (target, source))):
         untranslated = (own < -_UNTRANSLATED_NATS) & (other > 0)
         if _enough(count := int(untranslated.sum()), text.size, _UNTRANSLATED):
