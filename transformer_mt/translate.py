@@ -22,7 +22,7 @@ from transformer_mt.decoding.hypothesis import Hypothesis, length_limits
 from transformer_mt.device import autocast, choose_device, choose_precision
 from transformer_mt.errors import ArtefactError
 from transformer_mt.model.transformer import Transformer
-from transformer_mt.rundir import RunDirectory, sha256
+from transformer_mt.rundir import RunDirectory
 from transformer_mt.special import BOS, EOS, PAD
 from transformer_mt.terminal import warn
 
@@ -83,7 +83,7 @@ class Translator:
         name = checkpoints.resolve(checkpoint)
         manifest = checkpoints.manifest(name)
         tokenizer = Tokenizer.load(paths.tokenizer)
-        if manifest.get("tokenizer") != tokenizer_hash(paths.tokenizer):
+        if manifest.get("tokenizer") != tokenizer.hashes:
             raise ArtefactError(f"{paths.tokenizer}: not the tokenizer that {name} was trained with; put its files "
                                 "back")  # fmt: skip
         _refuse_other_model(settings.model, manifest.get("model"), name)
@@ -298,11 +298,6 @@ def _refuse_other_model(settings: config.Model, trained: Any, name: str) -> None
 def make_model(settings: config.Model, tokenizer: Tokenizer) -> Transformer:
     """The untrained model of a configuration, for a tokenizer's vocabularies."""
     return Transformer(settings, tokenizer.source_size, None if tokenizer.joint else tokenizer.target_size)
-
-
-def tokenizer_hash(directory: Path) -> dict[str, str]:
-    """The SHA-256 of the tokenizer's files, by name."""
-    return {path.name: sha256(path) for path in Tokenizer.files(directory)}
 
 
 def padded(ids: Sequence[Sequence[int]]) -> Tensor:

@@ -25,7 +25,7 @@ from transformer_mt.terminal import say
 from transformer_mt.training.fine_tuning import Origin
 from transformer_mt.training.metrics import Metrics, duration, summary_writer
 from transformer_mt.training.trainer import Trainer, derive_seed
-from transformer_mt.translate import Translator, make_model, tokenizer_hash
+from transformer_mt.translate import Translator, make_model
 
 
 @dataclass
@@ -106,7 +106,7 @@ def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float,
         validate,
         seed=config.seed,
         about={
-            "tokenizer": tokenizer_hash(paths.tokenizer),
+            "tokenizer": tokenizer.hashes,
             "model": config.model.model_dump(),
             "config": sha256(paths.config),
             **({"start_from": start_from} if start_from else {}),

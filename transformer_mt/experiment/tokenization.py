@@ -12,10 +12,9 @@ from transformer_mt.data import prepare
 from transformer_mt.data.fingerprint import difference, fingerprint
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.errors import ArtefactError, system_fault
-from transformer_mt.rundir import RunDirectory, write_atomically
+from transformer_mt.rundir import RunDirectory, sha256, write_atomically
 from transformer_mt.terminal import say, warn
 from transformer_mt.training.metrics import duration
-from transformer_mt.translate import tokenizer_hash
 
 # What may differ when a run is resumed: limits, intervals and where it is computed. The rest is the experiment.
 _FREE = {
@@ -47,7 +46,7 @@ def prepare_store(config: Config, paths: RunDirectory, *, overwrite: bool = Fals
     prints = fingerprint(config, known, may_miss=started)
     if manifest is not None and Tokenizer.files(paths.tokenizer):
         changed = difference(manifest["fingerprint"], prints)
-        tokenizer = tokenizer_hash(paths.tokenizer)
+        tokenizer = {path.name: sha256(path) for path in Tokenizer.files(paths.tokenizer)}
         if not changed and manifest.get("tokenizer", tokenizer) != tokenizer:
             changed = "the files of the tokenizer"
         if not changed:
