@@ -13,6 +13,7 @@ setup: .venv/.ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	touch $@
+	@echo 'installed; try .venv/bin/mt --help, or . .venv/bin/activate and then mt --help' >&2
 
 demo: setup
 	rm -rf runs/demo

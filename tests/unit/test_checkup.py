@@ -101,8 +101,8 @@ def test_search_without_end_counts_only_to_the_length_of_the_reference(
 def flight(**values: Any) -> Preflight:
     usual = Preflight(
         device="cpu", precision="float32", parameters=1_250_000, memory=490_000_000, largest_batch=(98, 24, 11),
-        step=0.2, tokens_per_second=4_000.0, steps_per_epoch=300, validation=3.0, saving=0.1, loading=0.02,
-        sentence=0.09, checkpoint_bytes=15_000_000, disk_free=10**12, total=4_000.0, ends_by="max_steps 20,000",
+        step=0.2, bfloat16=None, tokens_per_second=4_000.0, steps_per_epoch=300, validation=3.0, saving=0.1,
+        loading=0.02, sentence=0.09, checkpoint_bytes=15_000_000, disk_free=10**12, total=4_000.0, ends_by="max_steps 20,000",
         steps=20_000,
     )  # fmt: skip
     return dataclasses.replace(usual, **values)
@@ -261,6 +261,12 @@ def test_json_says_the_same_as_the_terminal() -> None:
 
 
 # -- Terminal and page
+
+
+@pytest.mark.parametrize(("bfloat16", "told"), [(None, False), (0.19, False), (0.15, True)])
+def test_the_faster_precision_is_told(bfloat16: float | None, told: bool) -> None:
+    text = "\n".join(lines(report(preflight=flight(bfloat16=bfloat16))))
+    assert ("in bfloat16 a step would take about 0.150 s (--set training.precision=bfloat16)" in text) is told
 
 
 def test_all_of_it_is_a_hundred_per_cent() -> None:

@@ -18,6 +18,7 @@ from transformer_mt.translate import Translator
 
 _WARM_STEPS, _STEPS, _SECONDS = 3, 12, 12.0  # steps that are timed, at least so many and so long
 _MOST_SECONDS = 60.0
+_TURNS = 4
 _SENTENCES = 128  # of the validation set that are tried
 
 
@@ -31,6 +32,7 @@ class Preflight:
     memory: int  # the most that was held, on a GPU of its memory, else by the process
     largest_batch: tuple[int, int, int]  # B, S, T
     step: float
+    bfloat16: float | None  # a step in that precision, tried where a CPU computes in float32
     tokens_per_second: float
     steps_per_epoch: float
     validation: float
@@ -60,6 +62,7 @@ def preflight(trainer: Trainer, translator: Translator, sources: Sequence[str], 
     for batch in (largest, longest):
         trainer.update(batch, 1, Tally())
     step, tokens = _time_steps(trainer, batches)
+    bfloat16 = _time_bfloat16(trainer, batches, step)
     pairs = [pair for pair in zip(sources, references, strict=True) if pair[0].strip() and pair[1].strip()]
     validation = _time_validation(translator, trainer.settings, pairs)
     begun = time.monotonic()
@@ -84,6 +87,7 @@ def preflight(trainer: Trainer, translator: Translator, sources: Sequence[str], 
         memory=_peak_memory(trainer.device),
         largest_batch=max(largest, key=_size).shape,
         step=step,
+        bfloat16=bfloat16,
         tokens_per_second=tokens,
         steps_per_epoch=per_epoch,
         validation=validation,
@@ -116,6 +120,22 @@ def _time_steps(trainer: Trainer, batches: list[list[Bucket]]) -> tuple[float, f
         if number > 1 + _WARM_STEPS:
             seconds, tokens, timed = seconds + time.monotonic() - begun, tokens + tally.tokens, timed + 1
     return seconds / timed, tokens / seconds
+
+
+def _time_bfloat16(trainer: Trainer, batches: list[list[Bucket]], step: float) -> float | None:
+    """Seconds a step in bfloat16: the same batches in either precision in turn, as the machine may be busy."""
+    if trainer.device.type != "cpu" or trainer.precision != torch.float32:
+        return None
+    seconds = {torch.float32: 0.0, torch.bfloat16: 0.0}
+    for number in range(1 + _TURNS):
+        for precision in seconds:
+            trainer.precision = precision
+            begun = time.monotonic()
+            trainer.update(batches[number % len(batches)], 1, Tally())
+            if number > 0:  # the first warms up
+                seconds[precision] += time.monotonic() - begun
+    trainer.precision = torch.float32
+    return step * seconds[torch.bfloat16] / seconds[torch.float32]
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -89,9 +89,10 @@ def _tokenizer(report: Report) -> Iterator[str]:
     yield f"  vocabulary {' and '.join(f'{size:,}' for size in sizes)}"
     for name, known in report.coverage.items():
         unknown = f"; in bytes: {known.shown}" if known.unknown else ""
+        spaced = known.words > 2 * known.lines  # else the language puts no spaces between words
+        a_word = f"{known.pieces / known.words:.2f} a word, " if spaced else ""
         yield (
-            f"  {name}: {known.pieces / max(1, known.lines):.1f} pieces a line, "
-            f"{known.pieces / max(1, known.words):.2f} a word, "
+            f"  {name}: {known.pieces / max(1, known.lines):.1f} pieces a line, {a_word}"
             f"{percent(known.byte_pieces, known.pieces)} single bytes{unknown}"
         )
 
@@ -106,6 +107,8 @@ def _preflight(flight: Preflight) -> Iterator[str]:
         f"  a step {flight.step:.3f} s, {flight.tokens_per_second:,.0f} target tokens a second; an epoch "
         f"{flight.steps_per_epoch:,.0f} steps, {duration(epoch)}"
     )
+    if flight.bfloat16 is not None and flight.bfloat16 < 0.9 * flight.step:
+        yield f"  in bfloat16 a step would take about {flight.bfloat16:.3f} s (--set training.precision=bfloat16)"
     yield (
         f"  a validation {duration(flight.validation)}; a checkpoint {flight.checkpoint_bytes / 1e6:.0f} MB, saved in "
         f"{flight.saving:.1f} s, loaded in {flight.loading:.1f} s; one sentence translated in {flight.sentence:.2f} s"

@@ -118,9 +118,10 @@ def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float,
             trainer.resume(name)
             if trainer.done() and trainer.progress.finished:
                 ending.code, ending.reason, ending.step = 0, trainer.progress.finished["reason"], trainer.progress.step
+                limit = ending.reason.split()[0].strip(":")
                 say(
-                    f"the run is finished already ({ending.reason}, step {ending.step:,}); "
-                    "to go on, raise its limit, such as --set training.max_steps=…"
+                    f"the run is finished already ({ending.reason}, step {ending.step:,}); to go on, raise its limit: "
+                    f"--resume --set training.{limit}=…"
                 )
                 return
             say(f"resuming after step {trainer.progress.step:,}")
