@@ -63,6 +63,9 @@ def init(
     languages: Annotated[
         str | None, typer.Option(metavar="CODES", help="Such as de-en; told from names and text when left out.")
     ] = None,
+    minutes: Annotated[
+        int | None, typer.Option(min=1, help="What training may take; what the text needs when left out.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
 ) -> None:
     """Write a configuration for two text files.
@@ -74,7 +77,7 @@ def init(
     from transformer_mt import starter
 
     _writable("--output", output)
-    starter.init((source, target), output, languages, overwrite=overwrite)
+    starter.init((source, target), output, languages, minutes, overwrite=overwrite)
 
 
 @app.command()
@@ -82,8 +85,9 @@ def check(config: Config, set_: Set = None) -> None:
     """Examine the text, and foretell what training will take.
 
     Looks for shifted and swapped lines, test lines in training, wrong languages and what the rules drop; then tries the
-    largest batch, validation, saving and loading, and says memory and time. Ends with a verdict, and with code 3 when
-    the text has problems. Leaves check.html, check.json and the token store in run_dir.
+    largest batch, validation, saving and loading, and says memory and time. Ends with a verdict; the code is
+    3 when the text has problems, 2 when the settings have, 6 when the disk is too small. Leaves check.html, check.json,
+    check.tsv and the token store in run_dir.
 
     Example:  mt check configs/demo.yaml
     """
@@ -151,7 +155,7 @@ def evaluate(
     checkpoint: Checkpoint = "best",
     set_: Set = None,
 ) -> None:
-    """Score a run on its test sets, or on other files: BLEU, chrF, TER.
+    """Score test sets, or other files: BLEU, chrF and TER.
 
     By sacreBLEU on the raw references, each with its signature; translations go to RUN/eval.
 

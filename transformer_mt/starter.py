@@ -33,7 +33,9 @@ class Text:
     first: tuple[list[str], list[str]]  # lines of source and target
 
 
-def init(files: Files, output: Path | None, languages: str | None, *, overwrite: bool) -> None:
+def init(
+    files: Files, output: Path | None, languages: str | None, minutes: int | None = None, *, overwrite: bool
+) -> None:
     """Write the configuration to ``output``, by default ``SOURCE-TARGET.yaml`` here, and say what was found.
 
     Raises DataError when the text is at fault, ConfigError when a language is not clear or ``output`` exists.
@@ -55,10 +57,14 @@ def init(files: Files, output: Path | None, languages: str | None, *, overwrite:
     sets = {split: beside(files, split) for split in _SETS}
     for split, found in sets.items():
         if found is None:
-            say(f"{split}: none found beside them; 1 % of the pairs will be held out")
+            looked = ", ".join(_SETS[split])
+            say(f"{split}: none found beside them (called {looked}); 1 % of the pairs will be held out")
         else:
             say(f"{split}: {found[0]} and {found[1]}")
-    advice = advise(text.pairs, _target_tokens(text, chosen), gpu=choose_device("auto").type == "cuda")
+    if strangers := _strangers(files, sets):
+        say(f"there are also {strangers}; if one is your validation or test set, write it into {output}")
+    gpu = choose_device("auto").type == "cuda"
+    advice = advise(text.pairs, _target_tokens(text, chosen), gpu=gpu, minutes=minutes)
     try:
         output.write_text(render(files, text.pairs, chosen, sets, advice, output), encoding="utf-8", newline="\n")
     except OSError as error:
@@ -149,6 +155,20 @@ def beside(files: Files, split: str) -> Files | None:
                 except DataError as error:
                     warn(f"{split}: not used: {error}")
     return None
+
+
+def _strangers(files: Files, sets: dict[str, Files | None]) -> str:
+    """Other pairs of files beside, that have the ends of the training files' names: ``web.de and web.en``."""
+    ends = [path.name[len(path.name.split(".")[0]) :] for path in files]
+    if ends[0] == ends[1] or "" in ends:
+        return ""
+    known = {path.resolve() for found in (files, *sets.values()) if found is not None for path in found}
+    pairs = [
+        (path, files[1].parent / (path.name.removesuffix(ends[0]) + ends[1]))
+        for path in sorted(files[0].parent.glob(f"*{glob.escape(ends[0])}"))
+    ]
+    found = [pair for pair in pairs if pair[1].is_file() and not known & {path.resolve() for path in pair}]
+    return ", ".join(f"{source.name} and {target.name}" for source, target in found[:3])
 
 
 def _slot(path: Path, other: Path) -> tuple[str, str] | None:

@@ -143,7 +143,7 @@ def test_a_warm_up_longer_than_the_run_has_code_2(mt: Mt, toy_config: Callable[.
     assert result.code == 2
     [error] = result.errors
     assert "1 problem: warm-up" in error
-    assert "about 60 steps fit into this run, but the learning rate rises for 61; set 7" in result.out
+    assert "about 60 steps fit into this run, but the learning rate rises for 61; set 6" in result.out
 
 
 @pytest.mark.usefixtures("here")

@@ -239,16 +239,17 @@ def test_the_stored_text_is_what_the_stored_pieces_were_made_of(
 
 
 def test_the_last_line_names_the_best_checkpoint_and_its_score(mt: Mt, write: Write) -> None:
-    for by, score in (("bleu", "BLEU "), ("nll", "nll ")):
+    for by in ("bleu", "nll"):
         config = write(training={"max_steps": 20, "best_by": by}, run_dir=write().parent / by)
         lines = mt("train", config).err.splitlines()
         values = [json.loads(line) for line in (config.parent / by / "metrics.jsonl").read_text().splitlines()]
         valid = [value for value in values if value["event"] == "valid"]
         top = max(value["bleu"] for value in valid) if by == "bleu" else min(value["nll"] for value in valid)
         name = Checkpoints(config.parent / by / "checkpoints").resolve("best")
-        shown = f"{top:.2f}" if by == "bleu" else f"{top:.4f}"
-        assert lines[-1].startswith("finished: max_steps 20; step 20, ")
-        assert lines[-1].endswith(f"; best {name} ({score}{shown}); in {config.parent / by}")
+        score = f"validation BLEU {top:.2f}, greedy" if by == "bleu" else f"nll {top:.4f}"
+        assert lines[-2].startswith("finished: max_steps 20; step 20, ")
+        assert lines[-2].endswith(f"; best {name} ({score}); in {config.parent / by}")
+        assert lines[-1].startswith(f"next: mt eval {config.parent / by}, ")
         assert math.isfinite(top)
 
 

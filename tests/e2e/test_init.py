@@ -222,3 +222,19 @@ def test_mistakes_are_told(mt: Mt, here: Path) -> None:
     write_lines(Path("b.tgt"), ["zrane"] * 9)
     refused(mt("init", "a.src", "b.tgt"), 2, "a.src: neither its name nor its text tells the language", "--languages")
     assert not list(here.glob("*.yaml"))
+
+
+def test_minutes_fit_the_other_values_to_the_time(mt: Mt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The learning rate must not rise for longer than the run lasts, and there is more than one validation."""
+    monkeypatch.chdir(tmp_path)
+    pairs = toy_pairs(3_000)
+    for name, side in (("train.de", 0), ("train.en", 1), ("web.de", 0), ("web.en", 1)):
+        write_lines(tmp_path / name, [pair[side] for pair in pairs])
+    result = mt("init", "train.de", "train.en", "--minutes", "3")
+    assert result.code == 0, result.err
+    assert "there are also web.de and web.en; if one is your validation or test set, write it into" in result.err
+    training = load_config(tmp_path / "de-en.yaml").training
+    assert training.max_minutes == 3
+    steps = 3 * 60 * 6_000 / training.batch_tokens  # at the speed that the advice takes for granted
+    assert training.warmup_steps <= steps / 10
+    assert training.validate_every <= steps / 5

@@ -144,7 +144,7 @@ def _limits(config: Config, flight: Preflight) -> list[Finding]:
     if flight.steps < 2 * config.training.warmup_steps:
         message = (
             f"training.warmup_steps: about {flight.steps:,} steps fit into this run, but the learning rate rises for "
-            f"{config.training.warmup_steps:,}; set {max(1, flight.steps // 8):,}, or give more time"
+            f"{config.training.warmup_steps:,}; set {max(1, flight.steps // 10):,}, or give more time"
         )
         findings.append(
             Finding("warm-up", "problem" if flight.steps < config.training.warmup_steps else "note", message, [])

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from itertools import accumulate
 from textwrap import shorten
 
 from transformer_mt.checkup.preflight import Preflight
@@ -35,7 +34,7 @@ def lines(report: Report) -> Iterator[str]:
     yield from _preflight(report.preflight)
     yield "Findings"
     if not report.findings:
-        yield "  none"
+        yield "  none; looked for shifted, swapped and leaked lines, other languages and scripts, and odd settings"
     for finding in report.findings:
         yield f"  {finding.severity}: {finding.message}"
         yield from (f"    {_CONTROL.sub(' ', example)}" for example in finding.examples)
@@ -50,12 +49,11 @@ def _lengths(examination: Examination) -> Iterator[str]:
     for side, counts in (("source", histogram.source[: used + 1]), ("target", histogram.target[: used + 1])):
         most = max(1, *counts)
         bars = "".join(_BARS[-(-8 * count // most)] for count in counts)
-        half = sum(counts) / 2
-        middle = next((n for n, total in enumerate(accumulate(counts)) if total >= half), 0)
         line, longest = examination.longest[side]
+        median, empty = examination.median[side], examination.empty[side]
         yield (
-            f"    {side} |{bars}| half of the lines have fewer than {histogram.edges[middle + 1]:,} characters, the "
-            f"longest {longest:,} (line {line:,}); empty {examination.empty[side]:,}"
+            f"    {side} |{bars}| 0 to {histogram.edges[used + 1] - 1:,} characters, on a logarithmic scale; "
+            f"median {median:,}, longest {longest:,} (line {line:,}); empty {empty:,}"
         )
 
 

@@ -11,7 +11,8 @@ _PAPER_STEPS = 100_000  # Vaswani et al. 2017
 _CPU_SPEED = 6_000  # target tokens a second that the tiny model learns on two cores: an order of magnitude
 _MINUTES = (10, 20, 30, 60, 120, 240, 480, 720, 1440)
 _INTERVALS = (100, 200, 500, 1000, 2000)
-_WARM_UPS = (100, 200, 500, 1000, 2000, 4000)
+_GPU_SPEED = 60_000  # and the small one on a GPU
+_WARM_UPS = (20, 50, 100, 200, 500, 1000, 2000, 4000)
 
 
 @dataclass(frozen=True)
@@ -24,28 +25,32 @@ class Advice:
     batch_tokens: int  # and, on a GPU, device_tokens
     warmup_steps: int
     learning_rate: float
-    max_minutes: int | None  # on a CPU
-    max_steps: int | None  # on a GPU
+    max_minutes: int | None  # this,
+    max_steps: int | None  #   or this on a GPU, if minutes were not asked for
     validate_every: int
     passes: float  # over the text, that fit
     why: dict[str, str]
 
 
-def advise(pairs: int, target_tokens: float, *, gpu: bool) -> Advice:
-    """Advise on a corpus of so many pairs, with ``target_tokens`` pieces in a target line on average."""
+def advise(pairs: int, target_tokens: float, *, gpu: bool, minutes: int | None = None) -> Advice:
+    """Advise on a corpus of so many pairs, with ``target_tokens`` pieces in a target line on average.
+
+    ``minutes`` is what training may take; left out, it is what the text needs.
+    """
     size, dropout, why_size, why_dropout = _model(pairs, gpu=gpu)
     batch_tokens, most_warm_up, rate, why_rate = _updates(pairs, size)
     epoch = max(1.0, pairs * target_tokens / batch_tokens)  # steps
     wanted = min(max(_PASSES * epoch, _LEAST_STEPS), 3 * _PAPER_STEPS if size == "big" else _PAPER_STEPS)
-    if gpu:
-        minutes, steps = None, round(wanted, -3)
+    if gpu and minutes is None:
+        steps: float = round(wanted, -3)
         limit, why_limit = "max_steps", f"about {steps / epoch:,.0f} passes over the text"
     else:
-        minutes = _at_least(_MINUTES, 0.8 * wanted * batch_tokens / _CPU_SPEED / 60)
-        steps = minutes * 60 * _CPU_SPEED / batch_tokens
-        few = ", and tens are needed: a GPU would give them" if steps / epoch < 20 else ""
-        limit, why_limit = "max_minutes", f"roughly {_rounded(steps / epoch)} passes over the text, on two cores{few}"
-    warm_up = max(value for value in _WARM_UPS if value <= max(100, min(most_warm_up, steps / 10)))
+        minutes = minutes or _at_least(_MINUTES, 0.8 * wanted * batch_tokens / _CPU_SPEED / 60)
+        speed, where = (_GPU_SPEED, "a GPU") if gpu else (_CPU_SPEED, "two cores")
+        steps = minutes * 60 * speed / batch_tokens
+        few = ", and tens are needed" if steps / epoch < 20 else ""
+        limit, why_limit = "max_minutes", f"roughly {_rounded(steps / epoch)} passes over the text, on {where}{few}"
+    warm_up = max(value for value in _WARM_UPS if value <= max(_WARM_UPS[0], min(most_warm_up, steps / 10)))
     why = {
         "tokenizer.vocab_size": f"subwords, as many as {pairs:,} pairs can teach (Gowda and May 2020)",
         "model.size": why_size,
@@ -63,7 +68,7 @@ def advise(pairs: int, target_tokens: float, *, gpu: bool) -> Advice:
         warmup_steps=warm_up,
         learning_rate=rate,
         max_minutes=minutes,
-        max_steps=int(steps) if gpu else None,
+        max_steps=int(steps) if minutes is None else None,
         validate_every=_at_least(_INTERVALS[: 5 if gpu else 4], steps / 25),
         passes=steps / epoch,
         why=why,

@@ -141,6 +141,7 @@ def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float,
         ending.code, ending.reason = 0, reason
         metrics.note(f"finished: {reason}; step {ending.step:,}, {duration(trainer.progress.seconds)}; "
                      f"{_best(config, checkpoints, trainer.progress.best)}in {paths.root}")  # fmt: skip
+        metrics.note(f"next: mt eval {paths.root}, mt translate {paths.root}")
     finally:
         ending.step = trainer.progress.step
         metrics.close()
@@ -164,7 +165,7 @@ def _best(config: Config, checkpoints: Checkpoints, score: float | None) -> str:
     """Which checkpoint is the best, and how good; nothing when none is."""
     if score is None:
         return ""
-    shown = f"BLEU {score:.2f}" if config.training.best_by == "bleu" else f"nll {-score:.4f}"
+    shown = f"validation BLEU {score:.2f}, greedy" if config.training.best_by == "bleu" else f"nll {-score:.4f}"
     return f"best {checkpoints.resolve('best')} ({shown}); "
 
 

@@ -96,12 +96,12 @@ class Metrics:
         self._live.clear()
         say(
             f"{name or f'step {step:,}'}  valid nll {validation.nll:.4f}  ppl {perplexity(validation.nll):.2f}  "
-            f"BLEU {validation.bleu:.2f}{'  (best)' if best else ''}",
+            f"BLEU {validation.bleu:.2f}{'  (best)' if best else '  (no better, not kept)' if name else ''}",
             style="bold",
         )
         for set_name, scores in validation.sets.items():
             say(f"  {set_name}  nll {scores['nll']:.4f}  BLEU {scores['bleu']:.2f}")
-        for source, translation, reference in validation.samples:
+        for source, translation, reference in validation.samples if best or name is None else ():
             for mark, text, style in ((" ", source, "dim"), ("→", translation, ""), ("=", reference, "dim")):
                 say(f"  {mark} {_cut(text)}", style=style)
 

@@ -207,7 +207,7 @@ class Trainer:
         if self.progress.step == steps and fitting < 2 * limits.warmup_steps:
             self.metrics.note(
                 f"warning: about {fitting:,} steps fit into this run, but the learning rate rises for "
-                f"{limits.warmup_steps:,}; set training.warmup_steps to {max(1, fitting // 8)}, or give more time"
+                f"{limits.warmup_steps:,}; set training.warmup_steps to {max(1, fitting // 10)}, or give more time"
             )
 
     def _validate(self, name: str | None = None) -> bool:

@@ -85,7 +85,8 @@ class Examination:
     pairs: int
     characters: Histogram
     words: Histogram
-    longest: dict[str, tuple[int, int]]  # side: line, characters
+    median: dict[str, int]  # characters of a line, by side
+    longest: dict[str, tuple[int, int]]  # line and characters
     empty: dict[str, int]
     copies: int  # pairs with the same text on both sides
     duplicates: dict[str, int]  # pairs, sources, targets that were there before
@@ -132,6 +133,7 @@ def examine(
         words=_histogram(
             *(np.fromiter((len(line.split()) for line in side), np.int64, text.size) for side in sides.values())
         ),
+        median={side: int(np.median(n)) if text.size else 0 for side, n in zip(sides, lengths, strict=True)},
         longest={
             side: (int(n.argmax()) + 1, int(n.max())) if text.size else (0, 0)
             for side, n in zip(sides, lengths, strict=True)
