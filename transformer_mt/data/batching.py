@@ -7,9 +7,9 @@ and what comes at a position is a pure function of the position and the seed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from threading import Event
 
 import numpy as np
 import torch
@@ -93,14 +93,16 @@ class SubwordSampling:
     alpha: float
     longest: int
 
-    def draw(self, store: Store, rows: Array, rng: np.random.Generator) -> tuple[Pieces, Pieces]:
-        """Both sides of ``rows`` in pieces drawn at random."""
-        source = self._draw(store.source, self.tokenizer.sample_source, rows, rng)
-        return source, self._draw(store.target, self.tokenizer.sample_target, rows, rng)
+    def draw(self, store: Store, rows: Array, rng: np.random.Generator, unwanted: Event) -> tuple[Pieces, Pieces]:
+        """Both sides of ``rows`` in pieces drawn at random. Raises CancelledError once they are ``unwanted``."""
+        source = self._draw(store.source, self.tokenizer.sample_source, rows, rng, unwanted)
+        return source, self._draw(store.target, self.tokenizer.sample_target, rows, rng, unwanted)
 
-    def _draw(self, side: Side, sample: _Sample, rows: Array, rng: np.random.Generator) -> Pieces:
+    def _draw(self, side: Side, sample: _Sample, rows: Array, rng: np.random.Generator, unwanted: Event) -> Pieces:
         def drawn() -> Iterator[list[int]]:
             for start in range(0, len(rows), BLOCK):  # few at once, so that memory stays small
+                if unwanted.is_set():
+                    raise CancelledError
                 part = rows[start : start + BLOCK]
                 lists = sample(side.text(part), self.alpha, int(rng.integers(1 << 31)))
                 for row, ids in zip(part.tolist(), lists, strict=True):
@@ -142,7 +144,8 @@ class Batches:
         buckets = -(-batch_tokens * 11 // (10 * device_tokens))
         self._bucket_tokens = -(-batch_tokens // buckets)
         self._cached: tuple[tuple[int, int], list[list[Bucket]]] | None = None
-        self._pool = ThreadPoolExecutor(1)
+        self._steps: int | None = None
+        self._pool, self._closed = ThreadPoolExecutor(1), Event()
         self._ahead: tuple[tuple[int, int], Future[list[list[Bucket]]]] | None = None
 
     @property
@@ -173,10 +176,14 @@ class Batches:
     def _after(self, epoch: int, window: int) -> tuple[int, int]:
         return (epoch + 1, 0) if window + 1 == self.windows else (epoch, window + 1)
 
-    @cached_property
+    @property
     def steps_per_epoch(self) -> int:
-        """About how many batches an epoch has: those of its first window, scaled to all blocks."""
-        return max(1, round(len(self.window(0, 0)) * max(1.0, self.store.blocks / WINDOW)))
+        """About how many batches an epoch has: those of the window at hand, or else the first, scaled to all blocks."""
+        if self._steps is None:
+            (_, window), batches = self._cached or ((0, 0), self.window(0, 0))
+            blocks = min(WINDOW, self.store.blocks - window * WINDOW)
+            self._steps = max(1, round(len(batches) * self.store.blocks / blocks))
+        return self._steps
 
     def steps_before(self, position: Position) -> int:
         """About how many batches come before a position."""
@@ -187,32 +194,49 @@ class Batches:
         """The batches of a window."""
         key = (epoch, window)
         if self._cached is None or self._cached[0] != key:
-            made = self._ahead[1].result() if self._ahead and self._ahead[0] == key else self._make(*key)
+            made = self._ahead[1].result() if self._ahead and self._ahead[0] == key else self._make(*key, Event())
             self._cached = key, made
-            if self._sampling is not None:  # which takes seconds: the next window is made while this one is used
+            # Sampling takes seconds: the next window is made while this one is used.
+            if self._sampling is not None and not self._closed.is_set():
                 after = self._after(*key)
-                self._ahead = after, self._pool.submit(self._make, *after)
+                self._ahead = after, self._pool.submit(self._make, *after, self._closed)
         return self._cached[1]
 
-    def _make(self, epoch: int, window: int) -> list[list[Bucket]]:
+    def close(self) -> None:
+        """Give up the window that is being made; the process could not end before."""
+        self._closed.set()
+        self._pool.shutdown(cancel_futures=True)
+        self._ahead = None
+
+    def _make(self, epoch: int, window: int, unwanted: Event) -> list[list[Bucket]]:
         blocks = np.random.default_rng((self.seed, 0, epoch)).permutation(self.store.blocks)
         blocks = blocks[window * WINDOW : (window + 1) * WINDOW]
         rng = np.random.default_rng((self.seed, 1, epoch, window))
         rows = np.concatenate([self.store.block(int(b)) for b in blocks])
-        rows = self._visits(rows, rng) if self._weighted else rows
+        rounds = self._rounds(rows, rng) if self._weighted else [rows]
         source: Pieces
         target: Pieces
         source, target = self.store.source, self.store.target
         if self._sampling is not None:
             draws = np.random.default_rng((self.seed, 2, epoch, window))
-            (source, target), rows = self._sampling.draw(self.store, rows, draws), np.arange(len(rows))
-        buckets = [Bucket(source, target, part) for part in self._buckets(source, target, rng.permutation(rows), rng)]
+            visited = np.concatenate(rounds)
+            source, target = self._sampling.draw(self.store, visited, draws, unwanted)
+            rounds = np.split(np.arange(len(visited)), np.cumsum([len(rows) for rows in rounds])[:-1])
+        buckets = [
+            Bucket(source, target, part)
+            for rows in rounds
+            for part in self._buckets(source, target, rng.permutation(rows), rng)
+        ]
         return self._gather([buckets[i] for i in rng.permutation(len(buckets))])
 
-    def _visits(self, rows: Array, rng: np.random.Generator) -> Array:
-        """Each row as often as this epoch visits it."""
+    def _rounds(self, rows: Array, rng: np.random.Generator) -> list[Array]:
+        """Each row as often as this epoch visits it, every time in another round.
+
+        Rounds are bucketed apart: in one bucket, the copies of a pair would be one large step in its direction.
+        """
         whole, part = np.divmod(self._weights[np.searchsorted(self._ends, rows, side="right")], 1)
-        return np.repeat(rows, whole.astype(np.int64) + (rng.random(len(rows)) < part))
+        visits = whole.astype(np.int64) + (rng.random(len(rows)) < part)
+        return [rows[visits > number] for number in range(max(1, int(visits.max())))]
 
     def _buckets(self, sources: Pieces, targets: Pieces, rows: Array, rng: np.random.Generator) -> list[Array]:
         """Cut rows into buckets of similar length on both sides; where they are cut is left to chance."""

@@ -100,6 +100,12 @@ class Trainer:
 
     def run(self) -> str:
         """Train until a limit; return the reason of the end (``interrupted`` when stopped from outside)."""
+        try:
+            return self._run()
+        finally:
+            self.batches.close()
+
+    def _run(self) -> str:
         walk = self.batches.walk(self.progress.position)
         tally = Tally()
         self.model.train()
