@@ -27,11 +27,12 @@ class RunDirectory:
         self.tensorboard = root / "tensorboard"
         self.exit = root / "exit.json"
         self.scratch = root / ".new"  # tokenizer and store in the making
+        self._old = root / ".old"  # what an overwrite will delete
         self._lock = root / "lock"
 
     def holds_run(self) -> bool:
         """Whether training has started here."""
-        return self.metrics.exists() or any(self.checkpoints.glob("step-*"))
+        return self.config.exists() and (self.metrics.exists() or any(self.checkpoints.glob("step-*")))
 
     def claim(self, *, resume: bool, overwrite: bool = False) -> None:
         """Make the directory ours to train in.
@@ -44,7 +45,7 @@ class RunDirectory:
             raise ConfigError(f"{self.root}: already holds a run; --resume goes on with it, --overwrite starts anew")
         try:
             # Somebody's folder may have a config.yaml and a data folder too; only we leave a lock.
-            ours = self.config.exists() and self._lock.exists()
+            ours = self._lock.exists() and (self.config.exists() or self._old.exists())
             if self.root.exists() and not ours and (overwrite or not self.holds_run()):
                 known = (self._lock.name, self.exit.name, self.scratch.name)
                 strange = next((p.name for p in self.root.iterdir() if p.name not in known), None)
@@ -56,15 +57,35 @@ class RunDirectory:
         except OSError as error:
             raise system_fault(error) from error
 
-    def clear(self) -> None:
-        """Delete what training left; tokenizer and store stay."""
-        try:
-            for path in (self.checkpoints, self.eval, self.tensorboard):
-                shutil.rmtree(path, ignore_errors=not path.is_dir())
-            for path in (self.metrics, self.exit):
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            raise system_fault(error) from error
+    def set_aside(self) -> None:
+        """Move what training left out of the way, until :meth:`forget` or :meth:`put_back`."""
+        self._old.mkdir()
+        for path in (self.config, self.checkpoints, self.metrics, self.eval, self.tensorboard, self.exit):
+            if path.exists():
+                path.replace(self._old / path.name)
+
+    def replace_store(self) -> None:
+        """Put tokenizer and store that were made in ``scratch`` in their places; old ones are set aside, too."""
+        for path in (self.tokenizer, self.data):
+            if path.exists() and self._old.exists():
+                path.replace(self._old / path.name)
+            shutil.rmtree(path, ignore_errors=True)
+            (self.scratch / path.name).replace(path)
+
+    def put_back(self) -> bool:
+        """Undo what was set aside; return whether there was anything."""
+        if not self._old.exists():
+            return False
+        for path in self._old.iterdir():
+            place = self.root / path.name
+            shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+            path.replace(place)
+        self.forget()
+        return True
+
+    def forget(self) -> None:
+        """Delete what was set aside."""
+        shutil.rmtree(self._old, ignore_errors=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -83,6 +104,7 @@ class RunDirectory:
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
+            self.put_back()  # an overwrite was killed before it had begun
             yield
 
 

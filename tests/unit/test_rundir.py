@@ -57,7 +57,17 @@ def test_what_is_empty_or_ours_may_be_claimed(tmp_path: Path, names: tuple[str, 
     assert not directory.holds_run()
 
 
-@pytest.mark.parametrize("names", [STARTED, SAVED, ("metrics.jsonl",)], ids=["started", "saved", "copied"])
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_metrics_of_another_program_are_no_run_of_ours(tmp_path: Path, resume: bool, overwrite: bool) -> None:
+    directory = fill(tmp_path / "r", "metrics.jsonl")
+    before = snapshot(tmp_path)
+    with pytest.raises(ConfigError, match="not empty, and not a run"):
+        directory.claim(resume=resume, overwrite=overwrite)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("names", [STARTED, SAVED], ids=["started", "saved"])
 def test_a_directory_that_holds_a_run_needs_resume(tmp_path: Path, names: tuple[str, ...]) -> None:
     directory = fill(tmp_path / "r", *names)
     before = snapshot(tmp_path)

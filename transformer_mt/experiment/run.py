@@ -47,24 +47,32 @@ def train(config: Config, *, resume: bool, overwrite: bool, started: float) -> N
     with paths.lock():
         if resume:
             refuse_changes(config, paths)
-        refuse_impossible(config, paths)
-        prepare_store(config, paths, overwrite=overwrite)
-        write_atomically(paths.config, config.to_yaml())  # limits may be others than before
-        ending = _Ending()
+        if overwrite:
+            paths.set_aside()
         try:
-            _train(config, paths, ending, started, resume=resume)
-        except KeyboardInterrupt:  # asked twice, or outside the loop
-            ending.code, ending.reason = 130, "SIGINT"
-            raise
-        except (MtError, OSError) as error:
-            fault = system_fault(error) if isinstance(error, OSError) else error
-            ending.code = fault.code
-            if not isinstance(error, Interrupted):  # then it is the name of the signal
-                ending.reason = str(fault)
-            raise fault from error
+            refuse_impossible(config, paths)
+            prepare_store(config, paths)
+            write_atomically(paths.config, config.to_yaml())  # limits may be others than before
+            _train_and_say_how_it_ended(config, paths, started, resume=resume)
         finally:
-            if paths.holds_run():
-                write_atomically(paths.exit, json.dumps(vars(ending)) + "\n")
+            paths.put_back()
+
+
+def _train_and_say_how_it_ended(config: Config, paths: RunDirectory, started: float, *, resume: bool) -> None:
+    ending = _Ending()
+    try:
+        _train(config, paths, ending, started, resume=resume)
+    except KeyboardInterrupt:  # asked twice, or outside the loop
+        ending.code, ending.reason = 130, "SIGINT"
+        raise
+    except (MtError, OSError) as error:
+        fault = system_fault(error) if isinstance(error, OSError) else error
+        ending.code = fault.code
+        ending.reason = signal.Signals(fault.code - 128).name if isinstance(fault, Interrupted) else str(fault)
+        raise fault from error
+    finally:
+        if not paths.put_back() and paths.holds_run():  # else the run that an overwrite did not begin is as it was
+            write_atomically(paths.exit, json.dumps(vars(ending)) + "\n")
 
 
 def refuse_impossible(config: Config, paths: RunDirectory) -> None:
@@ -129,6 +137,7 @@ def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float,
             say("nothing is saved yet; training starts from the beginning")
         parameters = sum(p.numel() for p in model.parameters())
         say(f"training {parameters / 1e6:.2f}M parameters on {device}, {str(trainer.precision).removeprefix('torch.')}")
+        paths.forget()
         with _stop_on_signals(trainer) as caught:
             reason = trainer.run()
         ending.step = trainer.progress.step

@@ -34,13 +34,15 @@ def tokenize(config: Config) -> None:
         prepare_store(config, paths)
 
 
-def prepare_store(config: Config, paths: RunDirectory, *, overwrite: bool = False) -> None:
-    """Make tokenizer and store, or find them made; with ``overwrite``, delete the run that is there once they are.
-
-    Raises ArtefactError when a started run would change under us.
-    """
-    manifest = prepare.read_manifest(paths.data)
-    started = paths.holds_run() and not overwrite
+def prepare_store(config: Config, paths: RunDirectory) -> None:
+    """Make tokenizer and store, or find them made. Raises ArtefactError when a started run would change under us."""
+    started = paths.holds_run()
+    try:
+        manifest = prepare.read_manifest(paths.data)
+    except ArtefactError:
+        if started:
+            raise
+        manifest = None  # it is made anew
     known = None if manifest is None else manifest["fingerprint"]
     # A started run goes on without its original files: the store suffices.
     prints = fingerprint(config, known, may_miss=started)
@@ -51,7 +53,8 @@ def prepare_store(config: Config, paths: RunDirectory, *, overwrite: bool = Fals
             changed = "the files of the tokenizer"
         if not changed:
             say(f"token store: {manifest['pairs']:,} pairs, unchanged")
-            _settle(config, paths, started=started, overwrite=overwrite)
+            if not started:
+                write_atomically(paths.config, config.to_yaml())
             return
         if started:
             raise ArtefactError(
@@ -64,23 +67,13 @@ def prepare_store(config: Config, paths: RunDirectory, *, overwrite: bool = Fals
     begun = time.monotonic()
     try:
         manifest = prepare.prepare(config, prints, paths.scratch / "tokenizer", paths.scratch / "data")
-        _settle(config, paths, started=started, overwrite=overwrite)
-        for made, place in ((paths.scratch / "tokenizer", paths.tokenizer), (paths.scratch / "data", paths.data)):
-            shutil.rmtree(place, ignore_errors=True)
-            made.replace(place)
+        write_atomically(paths.config, config.to_yaml())
+        paths.replace_store()
     except OSError as error:
         raise system_fault(error) from error
     finally:
         shutil.rmtree(paths.scratch, ignore_errors=True)
     _say_what_was_read(manifest, time.monotonic() - begun)
-
-
-def _settle(config: Config, paths: RunDirectory, *, started: bool, overwrite: bool) -> None:
-    """Make the directory that of ``config``; a started run keeps what it was started with until it is resumed."""
-    if overwrite:
-        paths.clear()
-    if not started:
-        write_atomically(paths.config, config.to_yaml())
 
 
 def _say_what_was_read(manifest: dict[str, Any], seconds: float) -> None:
