@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -163,28 +164,32 @@ def _explain(error: ValidationError, name: str, lines: dict[KeyPath, int], given
     return f"{where} {complaint}" + (f" (and {more} more)" if more else "")
 
 
+def _here(path: str) -> str:
+    """An absolute path, without ``..``; a file that is a link keeps its name, and a URL stays to be complained of."""
+    if "://" in path:
+        return path
+    given = Path(path)
+    with suppress(RuntimeError):  # a name that starts with ~ and is nobody's home
+        given = given.expanduser()
+    return str(given.parent.resolve() / given.name)
+
+
 def _absolute(config: Config) -> Config:
     """Make paths absolute: a run directory must not depend on where it was started from."""
 
-    def here(path: str) -> str:
-        if "://" in path:
-            return path
-        given = Path(path).expanduser()
-        return str(given.parent.resolve() / given.name)  # without ``..``; a file that is a link keeps its name
-
     def source(given: Source) -> Source:
         kinds = ("source", "tsv", "jsonl", "parquet")
-        update: dict[str, Any] = {k: here(path) for k in kinds if (path := getattr(given, k)) is not None}
+        update: dict[str, Any] = {k: _here(path) for k in kinds if (path := getattr(given, k)) is not None}
         if isinstance(given.target, str):
-            update["target"] = here(given.target)
+            update["target"] = _here(given.target)
         elif given.target is not None:
-            update["target"] = [here(target) for target in given.target]
-        if given.hub is not None and Path(given.hub).expanduser().is_dir():
-            update["hub"] = here(given.hub)
+            update["target"] = [_here(target) for target in given.target]
+        if given.hub is not None and Path(_here(given.hub)).is_dir():
+            update["hub"] = _here(given.hub)
         return given.model_copy(update=update)
 
     def run(path: str | None) -> str | None:
-        return None if path is None else here(path)
+        return None if path is None else _here(path)
 
     data = config.data
     corpora: dict[str, Any] = {"train": [source(given) for given in data.train]}
@@ -196,25 +201,27 @@ def _absolute(config: Config) -> Config:
         "tokenizer": config.tokenizer.model_copy(update={"from_": run(config.tokenizer.from_)}),
         "training": config.training.model_copy(update={"start_from": run(config.training.start_from)}),
     }
-    return config.model_copy(update={**sections, "run_dir": here(config.run_dir)})
+    return config.model_copy(update={**sections, "run_dir": _here(config.run_dir)})
 
 
-def _origin(run: str, tree: dict[str, Any], where: str) -> tuple[str, Config]:
+def _origin(run: str, tree: dict[str, Any], where: str, chain: tuple[Path, ...]) -> tuple[str, Config]:
     """The directory of a run that ``tree`` builds upon, and its configuration. Raises ConfigError.
 
     One that is gone is no longer needed when training has begun: the run that ``tree`` describes has what it took.
     """
-    own = Path(str(tree.get("run_dir"))).expanduser()
-    if not Path(run).expanduser().exists() and (own / "config.yaml").is_file():
-        return run, load_config(own)
+    own, there = Path(_here(str(tree.get("run_dir")))), Path(_here(run))
+    if not there.exists() and (own / "config.yaml").is_file():
+        base = load_config(own)
+        if str(there) in (base.training.start_from, base.tokenizer.from_):
+            return run, base
     try:
-        base = load_config(Path(run).expanduser())
+        base = load_config(there, chain=chain)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     return base.run_dir, base
 
 
-def _inherit(tree: dict[str, Any], name: str) -> None:
+def _inherit(tree: dict[str, Any], name: str, chain: tuple[Path, ...]) -> None:
     """Fill ``model`` and ``tokenizer`` with those of the run that training starts from.
 
     Raises ConfigError when a tokenizer that is taken from a run is given other settings.
@@ -222,14 +229,14 @@ def _inherit(tree: dict[str, Any], name: str) -> None:
     training, tokenizer = tree.get("training"), tree.get("tokenizer")
     start = training.get("start_from") if isinstance(training, dict) else None
     if isinstance(training, dict) and isinstance(start, str):
-        start, base = _origin(start, tree, f"{name}: training.start_from")
+        start, base = _origin(start, tree, f"{name}: training.start_from", chain)
         tree["training"] = {**training, "start_from": start}
         if isinstance(model := tree.get("model", {}), dict) and "size" not in model:
             tree["model"] = {**base.model.model_dump(), **model}
         if tokenizer is None:
             tree["tokenizer"] = tokenizer = {"from": start}
     if isinstance(tokenizer, dict) and isinstance(origin := tokenizer.get("from"), str):
-        run, base = _origin(origin, tree, f"{name}: tokenizer.from")
+        run, base = _origin(origin, tree, f"{name}: tokenizer.from", chain)
         theirs = base.tokenizer.model_dump(by_alias=True, exclude={"from_"})
         for key, value in tokenizer.items():
             if key in theirs and value != theirs[key]:
@@ -251,12 +258,16 @@ def config_file(argument: Path) -> Path:
     return argument
 
 
-def load_config(argument: Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(argument: Path, overrides: Sequence[str] = (), *, chain: tuple[Path, ...] = ()) -> Config:
     """Read a configuration file, or that of a run directory, and apply ``--set`` overrides.
+
+    ``chain`` are the files that build upon this one, which must not build upon one of them.
 
     Raises ConfigError naming file, line and key, what was expected, and the nearest known key.
     """
     path = config_file(argument)
+    if path.resolve() in chain:
+        raise ConfigError(f"{path}: starts from itself; give another run")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -275,7 +286,7 @@ def load_config(argument: Path, overrides: Sequence[str] = ()) -> Config:
     if isinstance(tree.get("model"), str):
         tree["model"] = {"size": tree["model"]}
     if not argument.is_dir():  # the configuration of a run is whole already
-        _inherit(tree, str(path))
+        _inherit(tree, str(path), (*chain, path.resolve()))
     try:
         return _absolute(Config.model_validate(tree))
     except ValidationError as error:

@@ -59,7 +59,13 @@ def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_lines(tmp_path / f"{name}.en", [pair[1] for pair in part])
     for side in ("de", "en"):
         write_lines(tmp_path / f"test_2016_flickr.{side}", [pair[side == "en"] for pair in pairs[410:]])
-    write_lines(tmp_path / "domain.tsv.gz", ["\t".join(pair) for pair in toy_pairs(150, seed=1)])
+    domain = ["\t".join(pair) for pair in toy_pairs(170, seed=1)]
+    for name, rows in (
+        ("domain.tsv.gz", domain[:150]),
+        ("domain-dev.tsv", domain[150:160]),
+        ("domain-test.tsv", domain[160:]),
+    ):
+        write_lines(tmp_path / name, rows)
     for language in ("ja", "de"):
         write_lines(tmp_path / f"new.{language}", ["mako", "", "bilu tofi"])
     (tmp_path / "configs").symlink_to(ROOT / "configs")

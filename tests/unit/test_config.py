@@ -581,3 +581,26 @@ def test_a_run_that_has_begun_needs_the_one_it_started_from_no_more(file: Path, 
     origin.rmdir()
     assert load(file, MINIMAL, *overrides) == before
     assert load_config(tmp_path / "run") == before
+
+
+def test_a_file_that_starts_from_itself_is_refused(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(MINIMAL.replace("runs/x", "runs/y") + f"training: {{start_from: {file}}}\n", encoding="utf-8")
+    for run in (file, other):
+        line = refused(file, MINIMAL + f"training: {{start_from: {run}}}\n")
+        assert line.endswith(f"{file}: starts from itself; give another run")
+
+
+def test_a_mistyped_run_to_start_from_is_not_taken_for_one_that_was_deleted(file: Path, tmp_path: Path) -> None:
+    """Though an older run, which started from another, lies in run_dir."""
+    run = tmp_path / "run"
+    run.mkdir()
+    text = MINIMAL.replace("runs/x", str(run))
+    (run / "config.yaml").write_text(load(file, text).to_yaml(), encoding="utf-8")
+    line = refused(file, text + f"training: {{start_from: {tmp_path / 'generall'}}}\n")
+    assert "training.start_from" in line and "generall: no such file" in line
+
+
+def test_a_tilde_that_is_nobodys_home_is_part_of_the_name(file: Path) -> None:
+    config = load(file, MINIMAL.replace("train.de", "~train.de"))
+    assert str(config.data.train[0].source).endswith("/~train.de")

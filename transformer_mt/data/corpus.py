@@ -113,7 +113,11 @@ def _row_pairs(rows: Iterator[tuple[str, Any]], columns: list[str], example: str
 
 
 def one_line(text: str) -> str:
-    """A row's text as a line of a file could hold it."""
+    """A row's text as a line of a file could hold it; half of a character becomes U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # JSON can hold half of a character
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return " ".join(text.split("\n")).removesuffix("\r")
 
 

@@ -20,6 +20,9 @@ def fingerprint(config: Config, known: dict[str, Any] | None = None, *, may_miss
     files: dict[str, Any] = {}
     before = {} if known is None else known["files"]
     for where, paths in _files(config).items():
+        if may_miss and any(_is_gone(source) for source in _sources(config, where.removeprefix("data."))):
+            files |= {key: print_ for key, print_ in before.items() if key.startswith(f"{where}.")}
+            continue
         for number, path in enumerate(paths):
             key = f"{where}.{number}"
             try:
@@ -39,13 +42,22 @@ def fingerprint(config: Config, known: dict[str, Any] | None = None, *, may_miss
     return {"settings": settings, "files": files}
 
 
+def _is_gone(source: Source) -> bool:
+    """Whether a data set folder is no longer there; files are looked at one by one."""
+    return source.hub is not None and Path(source.hub).is_absolute() and not Path(source.hub).exists()
+
+
 def _sources(config: Config, split: str) -> list[Source]:
+    if split not in SPLITS:
+        return []
     return config.data.train if split == "train" else list((getattr(config.data, split) or {}).values())
 
 
 def _settings(source: Source) -> dict[str, Any]:
     """All of a source but where its files lie, which may change."""
     paths = {"source", "target", "tsv", "jsonl", "parquet"}
+    if source.hub is not None and Path(source.hub).is_absolute():
+        paths.add("hub")  # a folder
     settings = source.model_dump(exclude_defaults=True, exclude=paths)
     return {**settings, "kind": sorted(paths & source.model_dump(exclude_none=True).keys())}
 

@@ -14,9 +14,9 @@ import numpy as np
 from transformer_mt.config import Config, Languages, Source
 from transformer_mt.data import corpus
 from transformer_mt.data.cleaning import Cleaner, Dropped, pair_hash
-from transformer_mt.data.corpus import read_lines, read_pairs
+from transformer_mt.data.corpus import read_pairs
 from transformer_mt.data.fingerprint import file_print
-from transformer_mt.data.sets import Lottery, evaluation_set, write_given_sets, write_held_out
+from transformer_mt.data.sets import Lottery, evaluation_set, own_lines, write_given_sets, write_held_out
 from transformer_mt.data.store import SIDES, StoreWriter
 from transformer_mt.data.tokenizer import Tokenizer, learn
 from transformer_mt.errors import ArtefactError, DataError
@@ -32,7 +32,9 @@ def read_manifest(data: Path) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        manifest["fingerprint"]["files"], manifest["fingerprint"]["settings"], manifest["pairs"], manifest["sets"]
+        for key in ("pairs", "corpora", "sets", "held_out", "leaks", "dropped", "vocabulary", "tokenizer"):
+            manifest[key]
+        manifest["fingerprint"]["files"], manifest["fingerprint"]["settings"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{path}: damaged; train in a new run_dir") from error
     return manifest  # type: ignore[no-any-return]
@@ -128,10 +130,10 @@ class _Staged:
             for number, source in enumerate(config.data.train):
                 before = sum(self.read)
                 for line, pair in enumerate(self._pairs(source, config.languages), start=1):
-                    rule, value = cleaner.text_rule(*pair), pair_hash(*pair)
-                    self.leaks += value in given
+                    rule = cleaner.text_rule(*pair)
                     if rule is None:
-                        lottery.add(value)
+                        lottery.add(value := pair_hash(*pair))
+                        self.leaks += value in given
                         for file, text in zip(files, pair, strict=True):
                             file.write(text + "\n")
                         rows.write((before + line - 1).to_bytes(8, "little"))
@@ -151,11 +153,11 @@ class _Staged:
 
     def lines(self, side: str) -> Iterator[str]:
         """The lines of a side that training may have."""
-        return (line for n, line in enumerate(read_lines(self._text[side])) if n not in self.held_out)
+        return (line for n, line in enumerate(own_lines(self._text[side])) if n not in self.held_out)
 
     def all_pairs(self) -> Iterator[tuple[str, str]]:
         """The pairs, those that are held out included."""
-        return zip(*map(read_lines, self._text.values()), strict=True)
+        return zip(*map(own_lines, self._text.values()), strict=True)
 
     def rows(self) -> Iterator[int]:
         """The numbers, among all that were read, of the pairs that training may have."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformer_mt.config import Config
 from transformer_mt.data.cleaning import pair_hash
-from transformer_mt.data.corpus import Pair, name, read_lines, read_pairs
+from transformer_mt.data.corpus import Pair, name, read_pairs
 from transformer_mt.errors import ArtefactError, DataError
 
 HELD_OUT = 2_000  # pairs at most, of each of validation and test
@@ -102,15 +102,25 @@ def _write(data: Path, set_name: str, pairs: Iterator[Pair]) -> int:
     return count
 
 
+def own_lines(path: Path) -> Iterator[str]:
+    """The lines of a file that this program wrote: to the letter, without the rules for text of others.
+
+    Raises ArtefactError when it is damaged.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="\n") as file:
+            for line in file:
+                yield line.removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtefactError(f"{path}: damaged or unreadable; run `mt tokenize` again") from error
+
+
 def evaluation_set(data: Path, set_name: str) -> tuple[list[str], list[list[str]]]:
     """The source lines of a set and its references, each a list of lines. Raises ArtefactError."""
     targets = sorted(data.glob(f"{set_name}.target*.txt"), key=lambda path: (len(path.name), path.name))
     if not targets:
         raise ArtefactError(f"{data}: no {set_name} text here; run `mt tokenize` again")
-    try:
-        sources, references = list(read_lines(data / f"{set_name}.source.txt")), [list(read_lines(p)) for p in targets]
-    except DataError as error:
-        raise ArtefactError(f"{data}: the {set_name} text is missing or damaged; run `mt tokenize` again") from error
+    sources, references = list(own_lines(data / f"{set_name}.source.txt")), [list(own_lines(p)) for p in targets]
     if any(len(lines) != len(sources) for lines in references):
         raise ArtefactError(f"{data}: the {set_name} text is damaged, its sides have different numbers of lines; run "
                             "`mt tokenize` again")  # fmt: skip

@@ -6,6 +6,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,7 @@ def _coverage(lines: Iterator[str], size: int) -> float:
     What is not covered is written in bytes; 0.9995 is SentencePiece's advice for Chinese and Japanese.
     """
     counts: Counter[str] = Counter()
-    for line in lines:
+    for line in islice(lines, _SAMPLE):
         counts.update(line)
     return 1.0 if len(counts) <= (size - 260) / 4 else 0.9995
 

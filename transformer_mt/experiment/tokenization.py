@@ -73,17 +73,20 @@ def prepare_store(config: Config, paths: RunDirectory) -> None:
         raise system_fault(error) from error
     finally:
         shutil.rmtree(paths.scratch, ignore_errors=True)
-    _say_what_was_read(manifest, time.monotonic() - begun)
+    _say_what_was_read(config, manifest, time.monotonic() - begun)
 
 
-def _say_what_was_read(manifest: dict[str, Any], seconds: float) -> None:
+def _say_what_was_read(config: Config, manifest: dict[str, Any], seconds: float) -> None:
     vocabulary = " and ".join(f"{size:,}" for size in dict.fromkeys(manifest["vocabulary"].values()))
     say(f"token store: {manifest['pairs']:,} training pairs, vocabulary {vocabulary}, in {duration(seconds)}")
     for split, count in manifest["held_out"].items():
         say(f"  held out of training for {split}: {count:,} pairs (data.{split} is not given)")
+    if manifest["held_out"] and config.training.start_from is not None:
+        warn("start_from may have been trained on pairs that are held out now, and scores will flatter; give "
+             "data.valid and data.test")  # fmt: skip
     for rule, drop in manifest["dropped"].items():
         say(f"  dropped, {rule}: {drop['pairs']:,} pairs, such as {_example(drop['examples'][0])}")
-    if manifest["leaks"] and "leaks" not in manifest["fingerprint"]["settings"]["drop"]:
+    if manifest["leaks"] and "leaks" not in config.data.drop:
         warn(f"{manifest['leaks']:,} training pairs are in the validation or test set, too: scores will flatter; to "
              "drop them, add leaks to data.drop")  # fmt: skip
 
