@@ -4,7 +4,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +16,10 @@ from transformer_mt.evaluate import mean_nll
 from transformer_mt.training.trainer import Tally, Trainer
 from transformer_mt.translate import Translator
 
-_WARM_STEPS, _STEPS, _SECONDS = 3, 12, 12.0  # steps that are timed, at least so many and so long
+_WARM_STEPS, _STEPS, _SECONDS = 3, 12, 15.0  # steps that are timed, at least so many and so long
 _MOST_SECONDS = 60.0
 _TURNS = 4
-_SENTENCES = 128  # of the validation set that are tried
+_BATCHES = 4  # of the validation set that are tried
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ def preflight(trainer: Trainer, translator: Translator, sources: Sequence[str], 
     trainer.model.train()
     for batch in (largest, longest):
         trainer.update(batch, 1, Tally())
-    step, tokens = _time_steps(trainer, batches)
-    bfloat16 = _time_bfloat16(trainer, batches, step)
     pairs = [pair for pair in zip(sources, references, strict=True) if pair[0].strip() and pair[1].strip()]
     validation = _time_validation(translator, trainer.settings, pairs)
+    step, tokens = _time_steps(trainer, batches)
+    bfloat16 = _time_bfloat16(trainer, batches, step)
     begun = time.monotonic()
     trainer.save()
     saving = time.monotonic() - begun
@@ -146,8 +146,11 @@ def _peak_memory(device: torch.device) -> int:
 
 
 def _time_validation(translator: Translator, settings: Training, pairs: Sequence[tuple[str, str]]) -> float:
-    """Foretell a validation of ``pairs`` from a sample of them."""
-    some = pairs[:: max(1, len(pairs) // _SENTENCES)]
+    """Foretell a validation of ``pairs`` from some of its batches, which are of sentences of about one length."""
+    size = translator.decoding.batch_size
+    ordered = sorted(pairs, key=lambda pair: len(pair[0]))
+    batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    some = [pair for batch in batches[len(batches) // (2 * _BATCHES) :: -(-len(batches) // _BATCHES)] for pair in batch]
     greedy = translator.decoding.model_copy(update={"beam_size": 1})
     translator.model.eval()
     searching = _time_search(Translator(translator.model, translator.tokenizer, greedy, translator.device), some)
@@ -158,22 +161,22 @@ def _time_validation(translator: Translator, settings: Training, pairs: Sequence
 
 
 def _time_search(translator: Translator, pairs: Sequence[tuple[str, str]]) -> float:
-    """Seconds that a trained model's search would take for the sources.
+    """Seconds that a trained model's search would take for the sources, in batches as they come.
 
-    An untrained one translates without end: the time is taken for as many pieces as the references have.
+    An untrained one translates without end: the time of a batch is taken for as many pieces as its longest reference
+    has.
     """
-    sources, references = zip(*pairs, strict=True)
-    begun = time.monotonic()
-    found = [best for ids in _batches(translator, sources) for (best, *_) in translator.search(ids)]
-    seconds = time.monotonic() - begun
-    pieces = sum(len(ids) + 1 for ids in translator.tokenizer.encode_target(references))
-    return seconds * min(1.0, pieces / sum(len(hypothesis.ids) + 1 for hypothesis in found))
-
-
-def _batches(translator: Translator, lines: Sequence[str]) -> Iterator[list[list[int]]]:
-    ids = sorted(translator.encode(lines), key=len)
-    size = translator.decoding.batch_size
-    return (ids[start : start + size] for start in range(0, len(ids), size))
+    size, seconds = translator.decoding.batch_size, 0.0
+    for start in range(0, len(pairs), size):
+        sources, references = zip(*pairs[start : start + size], strict=True)
+        ids = translator.encode(sources)
+        begun = time.monotonic()
+        found = translator.search(ids)
+        taken = time.monotonic() - begun
+        written = max(len(best.ids) for best, *_ in found) + 1
+        wanted = max(map(len, translator.tokenizer.encode_target(references))) + 1
+        seconds += taken * min(1.0, wanted / written)
+    return seconds
 
 
 def _end(
