@@ -83,7 +83,7 @@ def test_a_validation_takes_as_long_as_its_set_is_large(size: int, monkeypatch: 
 def test_search_without_end_counts_only_to_the_length_of_the_reference(
     written: int, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two batches of a second each, by a clock that ticks at each look; a reference has 6 pieces with its end, hypotheses written + 1."""
+    """Two batches of a second each; a reference has 6 pieces with its end, a hypothesis written + 1."""
     clock = count()
     monkeypatch.setattr(flying, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     translator: Any = SimpleNamespace(
