@@ -11,7 +11,16 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from transformer_mt.errors import ConfigError, DataError, Interrupted, MtError, SystemFault, system_fault
+from transformer_mt.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    MtError,
+    SystemFault,
+    is_out_of_memory,
+    missing,
+    system_fault,
+)
 
 _STARTED = time.monotonic()
 
@@ -217,7 +226,6 @@ def translate(
     Example:  echo "The dog sleeps." | mt translate runs/demo
     """
     from transformer_mt.config_file import load_config
-    from transformer_mt.errors import missing
     from transformer_mt.interactive import Job, prompt, stream
     from transformer_mt.translate import Translator
 
@@ -328,7 +336,7 @@ def run(arguments: list[str]) -> int:
         fault: SystemFault = system_fault(error)
         return _fail(error, str(fault), fault.code, debug=debug)
     except Exception as error:
-        if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
+        if is_out_of_memory(error):
             advice = "out of memory; lower training.device_tokens or decoding.batch_size"
             return _fail(error, advice, SystemFault.code, debug=debug)
         return _fail(

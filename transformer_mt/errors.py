@@ -73,6 +73,11 @@ def unreadable(path: Path, error: OSError) -> str:
     return f"{path}: cannot be read: {error.strerror}; {advice}"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of the machine or of a GPU, has run out."""
+    return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
+
+
 def missing(path: Path) -> str:
     """What to say of a file that is not there: it is a URL, its neighbour is called nearly so, or its folder is not."""
     if url := re.match(r"([a-z]+):/+", str(path)):

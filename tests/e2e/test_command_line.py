@@ -23,6 +23,7 @@ import sacrebleu
 from tests.conftest import write_lines
 from transformer_mt.experiment import tokenization
 from transformer_mt.rundir import RunDirectory
+from transformer_mt.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from tests.conftest import Mt, Result
@@ -807,3 +808,14 @@ def test_an_overwrite_that_was_killed_before_it_began_is_undone(
     assert {key: value for key, value in hashes(tmp_path / "run").items() if key != "lock"} == {
         key: value for key, value in before.items() if key != "lock"
     }
+
+
+def test_out_of_memory_is_told_alike_by_the_exit_code_and_by_exit_json(
+    mt: Mt, toy_config: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9999999 bytes")
+
+    monkeypatch.setattr(Trainer, "update", fail)
+    failed(mt("train", toy_config()), 6, "out of memory; lower training.device_tokens")
+    assert json.loads((tmp_path / "run" / "exit.json").read_text()) == {"code": 6, "reason": "out of memory", "step": 0}

@@ -17,7 +17,7 @@ from transformer_mt.data.batching import Batches, SubwordSampling
 from transformer_mt.data.store import Store
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.device import choose_device, choose_precision
-from transformer_mt.errors import ConfigError, Interrupted, MtError, system_fault
+from transformer_mt.errors import ConfigError, Interrupted, MtError, SystemFault, is_out_of_memory, system_fault
 from transformer_mt.experiment.scoring import make_validation
 from transformer_mt.experiment.tokenization import prepare_store, refuse_changes
 from transformer_mt.rundir import RunDirectory, sha256, write_atomically
@@ -70,6 +70,10 @@ def _train_and_say_how_it_ended(config: Config, paths: RunDirectory, started: fl
         ending.code = fault.code
         ending.reason = signal.Signals(fault.code - 128).name if isinstance(fault, Interrupted) else str(fault)
         raise fault from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            ending.code, ending.reason = SystemFault.code, "out of memory"
+        raise
     finally:
         if not paths.put_back() and paths.holds_run():  # else the run that an overwrite did not begin is as it was
             write_atomically(paths.exit, json.dumps(vars(ending)) + "\n")
