@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import random
@@ -113,6 +114,23 @@ class Result:
     def errors(self) -> list[str]:
         """The lines of stderr that say ``error:``; there must be one when a command fails, and none otherwise."""
         return [line for line in self.err.split("\n") if line.startswith("error:")]
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file below a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def failed(result: Result, code: int, *words: str) -> None:
+    """Assert that a command failed as promised: its code, one line on stderr that says why, nothing on stdout."""
+    assert result.code == code, result.err
+    assert len(result.errors) == 1, result.err
+    assert result.err.endswith(result.errors[0] + "\n")
+    assert "Traceback" not in result.err
+    assert result.out == ""
+    for word in words:
+        assert word in result.errors[0]
 
 
 Mt = Callable[..., Result]

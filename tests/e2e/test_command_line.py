@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sacrebleu
 
-from tests.conftest import write_lines
+from tests.conftest import failed, hashes
 from transformer_mt.experiment import tokenization
 from transformer_mt.rundir import RunDirectory
 from transformer_mt.training.trainer import Trainer
@@ -32,23 +32,6 @@ Start = Callable[..., subprocess.Popen[bytes]]
 Write = Callable[..., Path]
 
 PATIENCE = 120  # seconds that a machine at its limits may take for what is done in two
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file below a folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def failed(result: Result, code: int, *words: str) -> None:
-    """Assert that a command failed as promised: its code, one line on stderr that says why, nothing on stdout."""
-    assert result.code == code, result.err
-    assert len(result.errors) == 1, result.err
-    assert result.err.endswith(result.errors[0] + "\n")
-    assert "Traceback" not in result.err
-    assert result.out == ""
-    for word in words:
-        assert word in result.errors[0]
 
 
 def succeeded(result: Result) -> list[str]:
@@ -728,86 +711,6 @@ def test_no_prompt_gets_into_a_file(mt: Mt, start_mt: Start, tiny_run: Path, sou
     assert process.communicate(timeout=PATIENCE)[0] == b""
     assert process.returncode == 0
     os.close(ours)
-
-
-def test_overwrite_starts_anew_and_keeps_the_token_store(
-    mt: Mt, toy_config: Callable[..., Path], tmp_path: Path
-) -> None:
-    config = toy_config(training={"max_steps": 20, "validate_every": 20})
-    assert mt("train", config).code == 0
-    assert mt("average", config).code == 0
-    store = (tmp_path / "run" / "data" / "manifest.json").stat().st_mtime_ns
-    result = mt("train", config, "--overwrite", "--set", "training.max_steps=10", "--set", "model.layers=2")
-    assert result.code == 0, result.err
-    assert (tmp_path / "run" / "data" / "manifest.json").stat().st_mtime_ns == store
-    names = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
-    assert names == {"step-000010", "last", "best"}
-    events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert max(event["step"] for event in events) == 10
-
-
-def test_overwrite_deletes_nothing_that_is_not_a_run(mt: Mt, toy_config: Callable[..., Path], tmp_path: Path) -> None:
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "run" / "checkpoints" / "mine.txt").write_text("mine")
-    failed(mt("train", toy_config(), "--overwrite"), 2, "not empty, and not a run")
-    assert (tmp_path / "run" / "checkpoints" / "mine.txt").read_text() == "mine"
-    failed(mt("train", toy_config(), "--overwrite", "--resume"), 2, "choose one")
-
-
-def test_an_overwrite_that_fails_leaves_the_run_as_it_was(
-    mt: Mt, toy_config: Callable[..., Path], tmp_path: Path
-) -> None:
-    config = toy_config(training={"max_steps": 10, "validate_every": 10})
-    assert mt("train", config).code == 0
-    before = hashes(tmp_path / "run")
-    bad = write_lines(tmp_path / "bad.xx", ["mako"] * 3)
-    settings = ("--set", f"data.train={{source: {bad}, target: {tmp_path / 'none.yy'}}}")
-    failed(mt("train", config, "--overwrite", *settings), 3, "none.yy: no such file")
-    write_lines(tmp_path / "none.yy", ["nokam"] * 4)
-    assert mt("train", config, "--overwrite", *settings).code == 3
-    assert hashes(tmp_path / "run") == before
-    assert mt("translate", tmp_path / "run", stdin="mako\n").code == 0
-
-
-@pytest.mark.parametrize(
-    ("settings", "code"),
-    [
-        ({"training.start_from": "{tmp}/generall"}, 2),
-        ({"training.start_from": "{tmp}/run"}, 2),
-        ({"data.train": "{{source: {text}/train.xx, target: {text}/train.yy, weight: 0.001}}"}, 2),
-        ({"data.valid": "{{source: {tmp}/blank, target: {tmp}/blank}}"}, 3),
-        ({"model.heads": "3"}, 2),
-    ],
-    ids=["no such run", "itself", "weights too small", "validation without text", "impossible model"],
-)
-def test_an_overwrite_that_fails_late_leaves_the_run_as_it_was(
-    mt: Mt, toy_config: Callable[..., Path], toy_text: Path, tmp_path: Path, settings: dict[str, str], code: int
-) -> None:
-    """Also what only shows once the new text is tokenized and the model made."""
-    write_lines(tmp_path / "blank", ["", " "])
-    config = toy_config(training={"max_steps": 10, "validate_every": 10})
-    assert mt("train", config).code == 0
-    before = hashes(tmp_path / "run")
-    given = [f"{key}={value.format(tmp=tmp_path, text=toy_text)}" for key, value in settings.items()]
-    failed(mt("train", config, "--overwrite", *(word for setting in given for word in ("--set", setting))), code)
-    assert hashes(tmp_path / "run") == before
-
-
-def test_an_overwrite_that_was_killed_before_it_began_is_undone(
-    mt: Mt, toy_config: Callable[..., Path], tmp_path: Path
-) -> None:
-    config = toy_config(training={"max_steps": 10, "validate_every": 10})
-    assert mt("train", config).code == 0
-    before = hashes(tmp_path / "run")
-    paths = RunDirectory(tmp_path / "run")
-    paths.set_aside()
-    (tmp_path / "run" / ".new" / "data").mkdir(parents=True)
-    result = mt("train", config, "--resume")
-    assert result.code == 0, result.err
-    assert "the run is finished already" in result.err
-    assert {key: value for key, value in hashes(tmp_path / "run").items() if key != "lock"} == {
-        key: value for key, value in before.items() if key != "lock"
-    }
 
 
 def test_out_of_memory_is_told_alike_by_the_exit_code_and_by_exit_json(

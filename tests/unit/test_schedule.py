@@ -3,7 +3,7 @@
 import pytest
 
 from transformer_mt.config import Training
-from transformer_mt.training.schedule import learning_rate, noam
+from transformer_mt.training.schedule import fitting_warmup, learning_rate, noam
 
 
 def test_noam_by_hand() -> None:
@@ -42,3 +42,8 @@ def test_linear_is_half_way_down_in_the_middle() -> None:
 def test_without_a_peak_noam_has_its_own_scale() -> None:
     settings = Training(warmup_steps=4000)
     assert learning_rate(16000, settings, 512) == pytest.approx(3.493856e-04, rel=1e-5)
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(2_000, None), (1_999, 199), (320, 32), (4, 1)])
+def test_a_warm_up_fits_into_half_of_the_run_or_else_a_tenth_is_advised(steps: int, warmup: int | None) -> None:
+    assert fitting_warmup(steps, Training(warmup_steps=1_000)) == warmup

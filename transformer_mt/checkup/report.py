@@ -9,6 +9,7 @@ from transformer_mt.data.advice import Advice
 from transformer_mt.data.coverage import Coverage
 from transformer_mt.data.doctor.examination import Examination, Finding
 from transformer_mt.errors import ConfigError, DataError, MtError, SystemFault
+from transformer_mt.training.schedule import fitting_warmup
 
 _MUCH_DROPPED = 0.1, 0.5  # shares of the pairs that are worth a note, and that are a problem
 _FEW_PASSES = 5
@@ -141,10 +142,10 @@ def _limits(config: Config, flight: Preflight) -> list[Finding]:
             f"fit; set {max(1, flight.steps // 5):,} to see it learn"
         )
         findings.append(Finding("validation", "note", message, []))
-    if flight.steps < 2 * config.training.warmup_steps:
+    if (warmup := fitting_warmup(flight.steps, config.training)) is not None:
         message = (
             f"training.warmup_steps: about {flight.steps:,} steps fit into this run, but the learning rate rises for "
-            f"{config.training.warmup_steps:,}; set {max(1, flight.steps // 10):,}, or give more time"
+            f"{config.training.warmup_steps:,}; set {warmup:,}, or give more time"
         )
         findings.append(
             Finding("warm-up", "problem" if flight.steps < config.training.warmup_steps else "note", message, [])

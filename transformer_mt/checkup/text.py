@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from textwrap import shorten
 
 from transformer_mt.checkup.preflight import Preflight
 from transformer_mt.checkup.report import Report
+from transformer_mt.data.cleaning import shown
 from transformer_mt.data.doctor.examination import Examination
 from transformer_mt.terminal import percent
 from transformer_mt.training.metrics import duration
@@ -75,9 +75,7 @@ def _cleaning(report: Report) -> Iterator[str]:
     read = sum(corpus["read"] for corpus in store["corpora"])
     yield f"  {read:,} pairs read, {store['pairs']:,} kept for training"
     for rule, drop in store["dropped"].items():
-        example = drop["examples"][0]
-        source, target = (shorten(example[side], 40, placeholder="…") for side in ("source", "target"))
-        yield f"  {rule}: {drop['pairs']:,}, such as {example['place']}: {source!r} = {target!r}"
+        yield f"  {rule}: {drop['pairs']:,}, such as {shown(drop['examples'][0])}"
     if store["leaks"] and "leaks" not in report.config.data.drop:
         yield f"  in a validation or test set, too: {store['leaks']:,} pairs (add leaks to data.drop to drop them)"
 

@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
+from textwrap import shorten
 from typing import Any
 
 from transformer_mt.config import Data, Languages
@@ -157,6 +158,12 @@ class Example:
     place: str
     source: str
     target: str
+
+
+def shown(example: dict[str, str]) -> str:
+    """An example, as :meth:`Dropped.to_json` gives it, on a part of a line."""
+    source, target = (shorten(example[side], 40, placeholder="…") for side in ("source", "target"))
+    return f"{example['place']}: {source!r} = {target!r}"
 
 
 @dataclass

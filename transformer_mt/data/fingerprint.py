@@ -27,7 +27,7 @@ def fingerprint(config: Config, known: dict[str, Any] | None = None, *, may_miss
             key = f"{where}.{number}"
             try:
                 gone = may_miss and key in before and not path.exists()
-                files[key] = before[key] if gone else file_print(path, before.get(key))
+                files[key] = before[key] if gone else _file_print(path, before.get(key))
             except DataError as error:
                 raise DataError(f"{where}: {error}") from error
     settings = {
@@ -78,7 +78,7 @@ def _source_files(source: Source) -> list[Path]:
     return [Path(path) for path in source.files]
 
 
-def file_print(path: Path, before: dict[str, Any] | None = None) -> dict[str, Any]:
+def _file_print(path: Path, before: dict[str, Any] | None = None) -> dict[str, Any]:
     """Size, time and SHA-256 of a file; ``before`` itself when size and time are the same. Raises DataError."""
     try:
         stat = path.stat()

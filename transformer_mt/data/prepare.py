@@ -15,7 +15,6 @@ from transformer_mt.config import Config, Languages, Source
 from transformer_mt.data import corpus
 from transformer_mt.data.cleaning import Cleaner, Dropped, pair_hash
 from transformer_mt.data.corpus import read_pairs
-from transformer_mt.data.fingerprint import file_print
 from transformer_mt.data.sets import Lottery, evaluation_set, own_lines, write_given_sets, write_held_out
 from transformer_mt.data.store import SIDES, StoreWriter
 from transformer_mt.data.tokenizer import Tokenizer, learn
@@ -81,7 +80,7 @@ def prepare(config: Config, prints: dict[str, Any], tokenizer_dir: Path, data: P
         "leaks": staged.leaks,
         "dropped": dropped.to_json(),
         "vocabulary": {"source": tokenizer.source_size, "target": tokenizer.target_size},
-        "tokenizer": {path.name: file_print(path)["sha256"] for path in Tokenizer.files(tokenizer_dir)},
+        "tokenizer": tokenizer.hashes,
     }
     (data / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
     return manifest

@@ -3,12 +3,12 @@
 import shutil
 import time
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 from transformer_mt.config import Config
 from transformer_mt.config_file import load_config
 from transformer_mt.data import prepare
+from transformer_mt.data.cleaning import shown
 from transformer_mt.data.fingerprint import difference, fingerprint
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.errors import ArtefactError, system_fault
@@ -85,15 +85,10 @@ def _say_what_was_read(config: Config, manifest: dict[str, Any], seconds: float)
         warn("start_from may have been trained on pairs that are held out now, and scores will flatter; give "
              "data.valid and data.test")  # fmt: skip
     for rule, drop in manifest["dropped"].items():
-        say(f"  dropped, {rule}: {drop['pairs']:,} pairs, such as {_example(drop['examples'][0])}")
+        say(f"  dropped, {rule}: {drop['pairs']:,} pairs, such as {shown(drop['examples'][0])}")
     if manifest["leaks"] and "leaks" not in config.data.drop:
         warn(f"{manifest['leaks']:,} training pairs are in the validation or test set, too: scores will flatter; to "
              "drop them, add leaks to data.drop")  # fmt: skip
-
-
-def _example(example: dict[str, str]) -> str:
-    source, target = (shorten(example[side], 40, placeholder="…") for side in ("source", "target"))
-    return f"{example['place']}: {source!r} = {target!r}"
 
 
 def refuse_changes(config: Config, paths: RunDirectory) -> None:

@@ -29,3 +29,8 @@ def learning_rate(step: int, settings: Training, width: int) -> float:
             last = settings.max_steps or step
             return peak * max(0.0, (last - step) / max(1, last - warmup))
     return peak
+
+
+def fitting_warmup(steps: int, settings: Training) -> int | None:
+    """A warm-up for a run of so many steps, a tenth, where the rate would rise for half of them; None where it fits."""
+    return max(1, steps // 10) if steps < 2 * settings.warmup_steps else None

@@ -20,7 +20,7 @@ from transformer_mt.model.transformer import Transformer
 from transformer_mt.special import PAD
 from transformer_mt.training.loss import smoothed_cross_entropy
 from transformer_mt.training.metrics import Metrics, Validation
-from transformer_mt.training.schedule import learning_rate
+from transformer_mt.training.schedule import fitting_warmup, learning_rate
 
 _BAD_STEPS = 3  # in a row without a finite gradient end the run
 _LEAST_SCALE = 1.0  # of a loss in float16: below it, overflow is not what is wrong
@@ -210,10 +210,11 @@ class Trainer:
         if limits.max_minutes is not None:
             seconds_left = 60 * limits.max_minutes - self._seconds()
             fitting = min(fitting, steps + int(seconds_left / self._pace.seconds))
-        if self.progress.step == steps and fitting < 2 * limits.warmup_steps:
+        warmup = fitting_warmup(fitting, limits)
+        if self.progress.step == steps and warmup is not None:
             self.metrics.note(
                 f"warning: about {fitting:,} steps fit into this run, but the learning rate rises for "
-                f"{limits.warmup_steps:,}; set training.warmup_steps to {max(1, fitting // 10)}, or give more time"
+                f"{limits.warmup_steps:,}; set training.warmup_steps to {warmup}, or give more time"
             )
 
     def _validate(self, name: str | None = None) -> bool:
