@@ -4,7 +4,7 @@ PIP_ARGS ?=
 BIN = .venv/bin
 SENTENCES = 'The old teacher reads the letter.' 'I do not know whether the small dog sleeps in the garden.'
 
-.PHONY: setup demo test test-slow lint format docs bench clean
+.PHONY: setup demo test test-slow lint format docs bench bench-peers bench-bleu bench-lengths clean
 
 setup: .venv/.ready
 
@@ -42,6 +42,17 @@ docs: setup
 
 bench: setup
 	$(BIN)/python benchmarks/speed.py
+
+bench-lengths: setup
+	$(BIN)/python benchmarks/lengths.py
+
+# Against other toolkits, each installed under runs/bench-peers. CORPUS=DIR for another corpus, ARGS for options: --help.
+bench-peers: setup
+	$(BIN)/python -m benchmarks.peers.run $(if $(CORPUS),--corpus $(CORPUS)) $(ARGS)
+
+# Minutes to BLEU 37 on Multi30k, beside Hugging Face transformers: make bench-bleu CORPUS=DIR, ARGS for options: --help.
+bench-bleu: setup
+	$(BIN)/python -m benchmarks.peers.curve --corpus $(CORPUS) $(ARGS)
 
 clean:
 	rm -rf .venv runs

@@ -12,8 +12,12 @@ Tensors are batch-first; in boolean masks True means "may attend".
 
 from typing import TYPE_CHECKING, Any
 
+from transformer_mt.memory import keep_few_kernels
+
 __version__ = "0.1.0"
 __all__ = ["Translator"]
+
+keep_few_kernels()
 
 if TYPE_CHECKING:
     from transformer_mt.translate import Translator

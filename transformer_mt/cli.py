@@ -227,7 +227,7 @@ def translate(
     """
     from transformer_mt.config_file import load_config
     from transformer_mt.interactive import Job, prompt, stream
-    from transformer_mt.translate import Translator
+    from transformer_mt.workers import AllCores
 
     config = load_config(run, set_ or ())
     if nbest > config.decoding.beam_size:
@@ -241,11 +241,12 @@ def translate(
     if file is not None and output is not None and output.exists() and output.samefile(file):
         raise ConfigError(f"--output {output}: is the file to translate; choose another")
     _writable("--output", output)
-    translator, job = Translator.from_config(config, checkpoint), Job(nbest, scores, json, split)
-    if file is None and output is None and sys.stdin.isatty() and sys.stdout.isatty():
-        prompt(translator, job, config.data.max_length)
-    else:
-        stream(translator, file, output, job, config.data.max_length)
+    job = Job(nbest, scores, json, split)
+    with AllCores.from_config(config, checkpoint) as translator:
+        if file is None and output is None and sys.stdin.isatty() and sys.stdout.isatty():
+            prompt(translator, job, config.data.max_length)
+        else:
+            stream(translator, file, output, job, config.data.max_length)
 
 
 @app.command()
@@ -315,6 +316,8 @@ def run(arguments: list[str]) -> int:
         arguments = [a for a in arguments if a != "--debug"]
     try:
         result: Any = app(arguments or ["--help"], prog_name="mt", standalone_mode=False)
+        if result == 130:  # what Typer makes of a KeyboardInterrupt
+            raise KeyboardInterrupt
         sys.stdout.flush()
         return int(result or 0)
     except MtError as error:

@@ -239,7 +239,7 @@ class Decoding(Section):
     length_penalty: NonNegative = 1.0
     patience: Positive = 1.0  # a sentence ends when beam_size · patience hypotheses are finished
     batch_size: PositiveInt = 64
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "int8"] = "float32"
 
 
 class Config(Section):

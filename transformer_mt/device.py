@@ -1,7 +1,5 @@
 """Which device to compute on, and in which precision."""
 
-from contextlib import AbstractContextManager
-
 import torch
 
 from transformer_mt.errors import ConfigError
@@ -19,14 +17,14 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """``auto`` is bfloat16 on a GPU that has it, else float32. Raises ConfigError for float16 without a CUDA GPU."""
+    """``auto`` is bfloat16 on a GPU that has it, else float32.
+
+    Raises ConfigError for float16 without a CUDA GPU, and for int8 elsewhere than on a CPU.
+    """
     if name == "auto":
         name = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
     if name == "float16" and device.type != "cuda":
         raise ConfigError("training.precision: float16 needs a CUDA GPU; choose bfloat16 or float32")
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
-
-
-def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[None]:
-    """Compute products in ``precision``; weights and sums stay float32."""
-    return torch.autocast(device.type, precision, enabled=precision != torch.float32)
+    if name == "int8" and device.type != "cpu":
+        raise ConfigError("decoding.precision: int8 is for the CPU; choose bfloat16 or float32")
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}[name]

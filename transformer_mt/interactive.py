@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import tee
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 from transformer_mt.data.corpus import decode_line, read_lines
 from transformer_mt.data.sentences import split_sentences
@@ -101,7 +101,7 @@ class _Watch:
 
 
 def stream(translator: Translator, file: Path | None, output: Path | None, job: Job, longest: int) -> None:
-    """Translate a file, or standard input as it comes; an output file appears when it is complete.
+    """Translate a file, or a pipe as it comes (standard input); an output file appears when it is complete.
 
     Warns of lines of several sentences or of more than ``longest`` pieces.
     """
@@ -123,13 +123,13 @@ def stream(translator: Translator, file: Path | None, output: Path | None, job: 
                 stack.callback(temporary.unlink, missing_ok=True)
         elif hasattr(out, "reconfigure"):
             out.reconfigure(encoding="utf-8", newline="\n")  # whatever the locale says
-        if file is not None:
+        if file is not None and not file.is_fifo():
             with bar("translating", _count(translator, file, job), "sentences" if job.split else "lines") as progress:
                 outputs = job.outputs(translator, see(read_lines(file)), progress.advance)
                 out.writelines(line + "\n" for line in outputs)
         else:
             first = 0
-            for lines in _arriving(sys.stdin.buffer):
+            for lines in _arriving(_standard_input() if file is None else read_lines(file)):
                 out.writelines(line + "\n" for line in job.outputs(translator, see(lines), first=first))
                 out.flush()
                 first += len(lines)
@@ -140,7 +140,7 @@ def stream(translator: Translator, file: Path | None, output: Path | None, job: 
 
 
 def _count(translator: Translator, file: Path, job: Job) -> int | None:
-    """How many lines, or sentences, a file has; None for a pipe, which is read once."""
+    """How many lines, or sentences, a file has; None for a device, which is read once."""
     if not file.is_file():
         return None
     if not job.split:
@@ -148,14 +148,19 @@ def _count(translator: Translator, file: Path, job: Job) -> int | None:
     return sum(len(split_sentences(line, translator.languages.source)) for line in read_lines(file))
 
 
-def _arriving(file: BinaryIO) -> Iterator[list[str]]:
+def _standard_input() -> Iterator[str]:
+    for number, raw in enumerate(sys.stdin.buffer, start=1):
+        yield decode_line(raw, f"standard input:{number}", first=number == 1)
+
+
+def _arriving(source: Iterator[str]) -> Iterator[list[str]]:
     """Lines as they come: one as soon as it is there, with all that are there already."""
     arrived: queue.Queue[str | MtError | None] = queue.Queue(maxsize=2 * _AT_ONCE)
 
     def read() -> None:
         try:
-            for number, raw in enumerate(file, start=1):
-                arrived.put(decode_line(raw, f"standard input:{number}", first=number == 1))
+            for line in source:
+                arrived.put(line)
         except MtError as error:
             arrived.put(error)
         except OSError as error:

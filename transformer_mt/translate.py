@@ -1,11 +1,11 @@
 """Text in, text out."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -19,8 +19,10 @@ from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.decoding.beam import beam_search
 from transformer_mt.decoding.greedy import greedy
 from transformer_mt.decoding.hypothesis import Hypothesis, length_limits
-from transformer_mt.device import autocast, choose_device, choose_precision
+from transformer_mt.device import choose_device, choose_precision
 from transformer_mt.errors import ArtefactError
+from transformer_mt.memory import keep_freed_memory
+from transformer_mt.model.packing import packed
 from transformer_mt.model.transformer import Transformer
 from transformer_mt.rundir import RunDirectory
 from transformer_mt.special import BOS, EOS, PAD
@@ -52,6 +54,18 @@ class Translation:
     tokens: tuple[Token, ...] = ()
 
 
+_Chunk = tuple[Sequence[int], list[str]]  # lines and their numbers
+
+
+class Batch(NamedTuple):
+    """Encoded lines that are translated together, the ``rows`` of a chunk whose ``results`` are being gathered."""
+
+    sources: list[list[int]]
+    rows: list[int]
+    results: list[list[Translation]]
+    last: bool  # of the chunk
+
+
 class Translator:
     """A trained model with its tokenizer: ``Translator.load("runs/x").translate(["…"])``."""
 
@@ -63,12 +77,14 @@ class Translator:
         device: torch.device,
         languages: config.Languages = _UNDETERMINED,
     ) -> None:
+        keep_freed_memory()
         self.model, self.tokenizer, self.decoding, self.device = model, tokenizer, decoding, device
         self.languages = languages  # whose rules split and join sentences
         self._precision = choose_precision(decoding.precision, device)
+        self._packed: Transformer | None = None
 
     @classmethod
-    def load(cls, run: str | Path, checkpoint: str = "best", overrides: Sequence[str] = ()) -> "Translator":
+    def load(cls, run: str | Path, checkpoint: str = "best", overrides: Sequence[str] = ()) -> Self:
         """Load from a run directory (or the configuration of one) the ``best``, ``last`` or a named checkpoint.
 
         Raises ConfigError when there is none, ArtefactError when something of it is damaged.
@@ -76,7 +92,7 @@ class Translator:
         return cls.from_config(load_config(Path(run), overrides), checkpoint)
 
     @classmethod
-    def from_config(cls, settings: Config, checkpoint: str = "best") -> "Translator":
+    def from_config(cls, settings: Config, checkpoint: str = "best") -> Self:
         """The same from a configuration that is loaded already."""
         paths = RunDirectory(Path(settings.run_dir))
         checkpoints = Checkpoints(paths.checkpoints)
@@ -115,10 +131,8 @@ class Translator:
         Lines are read ahead, sorted by length and translated in batches, in bounded memory; ``progress`` is called
         with the number of lines of every batch that is done; ``first`` is the number of lines before, for warnings.
         """
-        for chunk in self._chunks(lines):
-            numbers = range(first + 1, first + len(chunk) + 1)
-            yield from self._chunk(chunk, numbers, best, progress, tokens=tokens)
-            first += len(chunk)
+        for results in self._translated(self._chunks(lines, first), best, progress, tokens=tokens):
+            yield from results
 
     def stream_sentences(
         self,
@@ -132,48 +146,78 @@ class Translator:
 
         The rest is as in :meth:`stream`, but that ``progress`` counts sentences.
         """
-        for chunk in self._chunks(lines):
-            split = [split_sentences(line, self.languages.source) for line in chunk]
-            flat = [sentence for sentences in split for sentence in sentences]
-            numbers = [first + n for n, sentences in enumerate(split, start=1) for _ in sentences]
-            translations = iter(self._chunk(flat, numbers, 1, progress, tokens=tokens))
-            yield from ([(sentence, next(translations)[0]) for sentence in sentences] for sentences in split)
-            first += len(chunk)
+        split, again = itertools.tee(
+            (numbers, [split_sentences(line, self.languages.source) for line in chunk])
+            for numbers, chunk in self._chunks(lines, first)
+        )
+        flat = (
+            (
+                [number for number, sentences in zip(numbers, chunk, strict=True) for _ in sentences],
+                [sentence for sentences in chunk for sentence in sentences],
+            )
+            for numbers, chunk in split
+        )
+        for results, (_, chunk) in zip(self._translated(flat, 1, progress, tokens=tokens), again, strict=True):
+            translations = iter(results)
+            yield from ([(sentence, next(translations)[0]) for sentence in sentences] for sentences in chunk)
 
     def joined(self, sentences: Iterable[tuple[str, Translation]]) -> str:
         """The translations of a line's sentences as one line of the target language."""
         return join_sentences((translation.text for _, translation in sentences), self.languages.target)
 
-    def _chunks(self, lines: Iterable[str]) -> Iterator[list[str]]:
+    def _chunks(self, lines: Iterable[str], first: int) -> Iterator[_Chunk]:
         lines = iter(lines)
-        while chunk := list(islice(lines, self.decoding.batch_size * _READ_AHEAD)):
-            yield chunk
+        while chunk := list(itertools.islice(lines, self.decoding.batch_size * _READ_AHEAD)):
+            yield range(first + 1, first + len(chunk) + 1), chunk
+            first += len(chunk)
 
-    def _chunk(
+    def _translated(
         self,
-        lines: list[str],
-        numbers: Sequence[int],
+        chunks: Iterable[_Chunk],
         best: int,
         progress: Callable[[int], None] | None,
         *,
         tokens: bool,
-    ) -> list[list[Translation]]:
-        ids = self.encode(lines, numbers)
-        results = [[Translation("", 0.0)] for _ in lines]
-        for batch in by_length([len(line) for line in ids], self.decoding.batch_size, _BATCH_POSITIONS):
-            sources = [ids[n] for n in batch]
-            found = [hypotheses[:best] for hypotheses in self.search(sources)]
-            for number, hypotheses in zip(batch, found, strict=True):
-                results[number] = [Translation(self.tokenizer.decode_target(h.ids), h.score) for h in hypotheses]
-            if tokens:
-                for number, of_each in zip(batch, self._tokens(sources, found), strict=True):
-                    results[number] = [
-                        replace(translation, tokens=of_one)
-                        for translation, of_one in zip(results[number], of_each, strict=True)
-                    ]
-            if progress is not None:
-                progress(len(batch))
-        return results
+    ) -> Iterator[list[list[Translation]]]:
+        """The translations of each chunk."""
+        for batch, found in self.each(self._batches(chunks), best, tokens=tokens):
+            for row, translations in zip(batch.rows, found, strict=True):
+                batch.results[row] = translations
+            if progress is not None and batch.rows:
+                progress(len(batch.rows))
+            if batch.last:
+                yield batch.results
+
+    def _batches(self, chunks: Iterable[_Chunk]) -> Iterator[Batch]:
+        """The batches of each chunk, one at least."""
+        for numbers, lines in chunks:
+            ids = self.encode(lines, numbers)
+            results = [[Translation("", 0.0)] for _ in lines]
+            batches = list(by_length([len(line) for line in ids], self.decoding.batch_size, _BATCH_POSITIONS)) or [[]]
+            for rows in batches:
+                yield Batch([ids[row] for row in rows], rows, results, last=rows is batches[-1])
+
+    def each(
+        self, batches: Iterable[Batch], best: int, *, tokens: bool
+    ) -> Iterator[tuple[Batch, list[list[Translation]]]]:
+        """Each batch, in order, with what :meth:`translate_batch` makes of it."""
+        for batch in batches:
+            yield batch, self.translate_batch(batch.sources, best, tokens=tokens)
+
+    def translate_batch(self, sources: list[list[int]], best: int, *, tokens: bool) -> list[list[Translation]]:
+        """The translations of encoded lines that have text."""
+        if not sources:
+            return []
+        found = [hypotheses[:best] for hypotheses in self.search(sources)]
+        texts = [
+            [Translation(self.tokenizer.decode_target(h.ids), h.score) for h in hypotheses] for hypotheses in found
+        ]
+        if not tokens:
+            return texts
+        return [
+            [replace(translation, tokens=of_one) for translation, of_one in zip(translations, of_each, strict=True)]
+            for translations, of_each in zip(texts, self._tokens(sources, found), strict=True)
+        ]
 
     def _tokens(self, sources: list[list[int]], found: list[list[Hypothesis]]) -> list[list[tuple[Token, ...]]]:
         """The tokens of hypotheses, by one teacher-forced pass; search does not carry them."""
@@ -208,15 +252,27 @@ class Translator:
                 ids.append(EOS)
         return encoded
 
+    @property
+    def packed(self) -> Transformer:
+        """The model made ready for decoding, of the weights as they were at its first use."""
+        if self._packed is None:
+            self._packed = packed(self.model, self._precision)
+        return self._packed
+
+    def release(self) -> None:
+        """Free what :attr:`packed` made; to be called before the weights change."""
+        self._packed = None
+
     @torch.inference_mode()
     def search(self, ids: list[list[int]]) -> list[list[Hypothesis]]:
         """The hypotheses of encoded lines, one batch, best first."""
-        source = padded(ids).to(self.device)
         options = self.decoding
-        with autocast(self.device, self._precision):
-            if options.beam_size == 1:
-                return [[h] for h in greedy(self.model, source, options.length_penalty)]
-            return beam_search(self.model, source, options.beam_size, options.length_penalty, options.patience)
+        if len(ids) * options.beam_size == 1:  # few rows are filled up to two in every product; here it is cheaper
+            return self.search([*ids, *ids])[:1]
+        source = padded(ids).to(self.device)
+        if options.beam_size == 1:
+            return [[h] for h in greedy(self.packed, source, options.length_penalty)]
+        return beam_search(self.packed, source, options.beam_size, options.length_penalty, options.patience)
 
     def score(
         self, sources: Sequence[str], targets: Sequence[str], progress: Callable[[int], None] | None = None
@@ -252,10 +308,9 @@ class Translator:
         results: list[list[float]] = [[] for _ in gold]
         lengths = [max(len(source), len(target)) if source else 0 for source, target in zip(sources, gold, strict=True)]
         for batch in by_length(lengths, self.decoding.batch_size, _SCORE_POSITIONS):
-            with autocast(self.device, self._precision):
-                target = padded([[BOS, *gold[n]] for n in batch]).to(self.device)
-                hidden = self.model(padded([sources[n] for n in batch]).to(self.device), target[:, :-1])
-                logits = self.model.logits(hidden).float()  # [B, T, V]
+            target = padded([[BOS, *gold[n]] for n in batch]).to(self.device)
+            hidden = self.packed(padded([sources[n] for n in batch]).to(self.device), target[:, :-1])
+            logits = self.packed.logits(hidden).float()  # [B, T, V]
             if searched:
                 logits[:, 0, EOS] = float("-inf")
             log_p = logits.log_softmax(-1).gather(2, target[:, 1:, None])[:, :, 0]

@@ -17,7 +17,7 @@ from transformer_mt import config
 from transformer_mt.checkpoint import Checkpoints, load_weights, model_weights
 from transformer_mt.config import Model, Training
 from transformer_mt.data.batching import Batches, Bucket, Position, SubwordSampling
-from transformer_mt.data.store import Store, StoreWriter
+from transformer_mt.data.store import Pieces, Store, StoreWriter
 from transformer_mt.data.tokenizer import learn
 from transformer_mt.device import choose_precision
 from transformer_mt.errors import ConfigError, NumericsError
@@ -36,9 +36,8 @@ def store(tmp_path: Path) -> Store:
     rng, folder = np.random.default_rng(0), tmp_path / "data"
     folder.mkdir()
     with StoreWriter(folder, {"source": VOCABULARY, "target": VOCABULARY}) as writer:
-        for _ in range(300):
-            ids = rng.integers(4, VOCABULARY, rng.integers(1, 10)).tolist()
-            writer.add(("x", "x"), (ids, ids))
+        ids = Pieces.of(rng.integers(4, VOCABULARY, rng.integers(1, 10)).tolist() for _ in range(300))
+        writer.add([ids, ids], [Pieces.lines(b"x\n" * 300)] * 2)
     return Store(folder)
 
 
@@ -151,9 +150,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one_with_subword_sampling(
     settings = config.Tokenizer(kind=kind, vocab_size=300)
     tokenizer = learn(lambda: iter(sources), lambda: iter(targets), len(pairs), settings, seed=1)
     with StoreWriter(tmp_path, {"source": 300, "target": 300}) as writer:
-        encoded = zip(tokenizer.encode_source(sources), tokenizer.encode_target(targets), strict=True)
-        for text, ids in zip(pairs, encoded, strict=True):
-            writer.add(text, ids)
+        ids = [Pieces.of(tokenizer.encode_source(sources)), Pieces.of(tokenizer.encode_target(targets))]
+        writer.add(ids, [Pieces.lines("".join(line + "\n" for line in side).encode()) for side in (sources, targets)])
     sampling = SubwordSampling(tokenizer, 0.2, 64)
     sampled = equal_when_resumed(Store(tmp_path), tmp_path, sampling=sampling, dropout=0.1)
     tiny = Run(Store(tmp_path), tmp_path / "plain", sampling=SubwordSampling(tokenizer, 0.2, 0), max_steps=19,

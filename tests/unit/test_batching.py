@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from transformer_mt.data import batching
 from transformer_mt.data.batching import Batches, Bucket, Position, SubwordSampling
-from transformer_mt.data.store import BLOCK, SIDES, Array, Store, StoreWriter
+from transformer_mt.data.store import BLOCK, SIDES, Array, Pieces, Store, StoreWriter
 from transformer_mt.errors import ArtefactError, ConfigError
 from transformer_mt.special import BOS, EOS, PAD
 
@@ -25,8 +25,8 @@ def store_of(folder: Path, lengths: Sequence[tuple[int, int]]) -> Store:
     """A store of pairs with so many pieces on either side; the ids do not matter here."""
     folder.mkdir(exist_ok=True)
     with StoreWriter(folder, dict.fromkeys(SIDES, 100)) as writer:
-        for source, target in lengths:
-            writer.add(("", ""), ([7] * source, [8] * target))
+        ids = [[number] * length for pair in lengths for number, length in zip((7, 8), pair, strict=True)]
+        writer.add([Pieces.of(ids[0::2]), Pieces.of(ids[1::2])], [Pieces.lines(b"\n" * len(lengths))] * 2)
     return Store(folder)
 
 
@@ -162,9 +162,8 @@ def test_only_what_is_used_is_verified(several_windows: Store, tmp_path: Path) -
 
 def test_collate_by_hand(tmp_path: Path) -> None:
     with StoreWriter(tmp_path, dict.fromkeys(SIDES, 100)) as writer:
-        writer.add(("", ""), ([11, 12, 13], [21]))
-        writer.add(("", ""), ([14], [22, 23]))
-        writer.add(("", ""), ([15, 16], [24, 25, 26]))
+        source, target = Pieces.of([[11, 12, 13], [14], [15, 16]]), Pieces.of([[21], [22, 23], [24, 25, 26]])
+        writer.add([source, target], [Pieces.lines(b"\n\n\n")] * 2)
     store = Store(tmp_path)
     bucket = Bucket(store.source, store.target, np.array([2, 0, 1]))
     assert (bucket.shape, bucket.tokens) == ((3, 4, 4), 9)
@@ -324,9 +323,10 @@ def sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setattr(batching, "WINDOW", 1)
     draw = np.random.default_rng(0)
     with StoreWriter(tmp_path, dict.fromkeys(SIDES, 100)) as writer:
-        for _ in range(BLOCK + 50):
-            source, target = draw.integers(1, 20, 2).tolist()
-            writer.add(("s" * source, "t" * target), ([7] * source, [8] * target))
+        lengths = draw.integers(1, 20, (2, BLOCK + 50)).tolist()
+        lines = ["".join(letter * n + "\n" for n in side) for letter, side in zip("st", lengths, strict=True)]
+        ids = [Pieces.of([number] * n for n in side) for number, side in zip((7, 8), lengths, strict=True)]
+        writer.add(ids, [Pieces.lines(side.encode()) for side in lines])
     return Store(tmp_path)
 
 

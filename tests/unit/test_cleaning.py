@@ -6,19 +6,33 @@ import json
 import unicodedata
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_mt.config import Data, Languages, Source
-from transformer_mt.data.cleaning import Cleaner, Dropped, pair_hash
+from transformer_mt.data.cleaning import Cleaner, Dropped, Repeats, pair_hash
+from transformer_mt.data.store import Array
 
 SENTENCE = "The quick brown fox jumps over it."
 
 
-def cleaner(source: str = "de", target: str = "en", first: Any = (), evaluation: Any = (), **data: Any) -> Cleaner:
+def cleaner(source: str = "de", target: str = "en", first: Any = (), **data: Any) -> Cleaner:
     settings = Data(train=[Source(source="train.a", target="train.b")], **data)
-    return Cleaner(settings, Languages(source=source, target=target), first, evaluation)
+    return Cleaner(settings, Languages(source=source, target=target), first)
+
+
+def repeats(*evaluation: tuple[str, str], **data: Any) -> Repeats:
+    return Repeats(Data(train=[Source(source="train.a", target="train.b")], **data), np.unique(hashes(*evaluation)))
+
+
+def dropped(judge: Repeats, values: Array) -> dict[int, str]:
+    return judge.rules(values, np.arange(len(values)))
+
+
+def hashes(*pairs: tuple[str, str]) -> Array:
+    return np.array([pair_hash(*pair) for pair in pairs], np.uint64)
 
 
 @pytest.mark.parametrize(
@@ -104,18 +118,30 @@ def test_the_corpus_is_not_read_for_known_languages() -> None:
 
 
 def test_the_first_of_equal_pairs_is_kept() -> None:
-    clean = cleaner()
     pairs = [("a", "b"), ("a", "c"), ("a", "b"), ("a b", "c"), ("a", "b c"), ("a", "b "), ("a", "b")]
-    assert [clean.text_rule(*pair) for pair in pairs] == [
-        None, None, "duplicates", None, None, None, "duplicates",
-    ]  # fmt: skip
+    assert dropped(repeats(), hashes(*pairs)) == {2: "duplicates", 6: "duplicates"}
+    assert dropped(repeats(drop=[]), hashes(*pairs)) == {}
+
+
+@given(st.lists(st.lists(st.integers(0, 60), max_size=12), max_size=30))
+def test_duplicates_are_found_however_the_corpus_is_cut(chunks: list[list[int]]) -> None:
+    judge, seen = repeats(), set[int]()
+    for chunk in chunks:
+        expected = set()
+        for place, value in enumerate(chunk):
+            if value in seen:
+                expected.add(place)
+            seen.add(value)
+        assert set(dropped(judge, np.array(chunk, np.uint64))) == expected
 
 
 def test_pairs_of_the_evaluation_sets_are_dropped_where_asked() -> None:
-    known = {pair_hash("a", "b")}
-    assert cleaner(evaluation=known).text_rule("a", "b") is None
-    clean = cleaner(evaluation=known, drop=["leaks"])
-    assert [clean.text_rule("a", "b"), clean.text_rule("a", "c"), clean.text_rule("a", "c")] == ["leaks", None, None]
+    pairs = hashes(("a", "c"), ("a", "b"), ("a", "c"), ("a", "b"))
+    assert dropped(repeats(("a", "b")), pairs) == {2: "duplicates", 3: "duplicates"}
+    assert dropped(repeats(("a", "b"), drop=["leaks"]), pairs) == {1: "leaks", 3: "leaks"}
+    both = repeats(("a", "b"), drop=["leaks", "duplicates"])
+    assert both.rules(pairs, np.array([1, 2])) == {1: "leaks"}  # what another rule has dropped is not asked for
+    assert dropped(both, pairs) == {0: "duplicates", 1: "leaks", 2: "duplicates", 3: "leaks"}
 
 
 @pytest.mark.parametrize(
@@ -124,15 +150,12 @@ def test_pairs_of_the_evaluation_sets_are_dropped_where_asked() -> None:
         ("control", ("a\x07", "b")),
         ("copies", ("a", "a")),
         ("script", ("Добрый день", "b")),
-        ("duplicates", ("a", "b")),
     ],
 )
 def test_a_rule_that_is_not_chosen_drops_nothing(rule: str, pair: tuple[str, str]) -> None:
-    chosen = ["control", "copies", "script", "duplicates"]
+    chosen = ["control", "copies", "script"]
     with_it, without = cleaner(drop=chosen), cleaner(drop=[other for other in chosen if other != rule])
-    assert [clean.text_rule(*pair) or clean.text_rule(*pair) for clean in (with_it, without)] == [
-        rule, "duplicates" if rule != "duplicates" else None,
-    ]  # fmt: skip
+    assert [clean.text_rule(*pair) for clean in (with_it, without)] == [rule, None]
     assert without.text_rule("", "b") == "empty"
 
 
@@ -143,7 +166,6 @@ def test_the_first_rule_that_applies_counts() -> None:
     assert clean.text_rule(f"{SENTENCE}\x07", f"{SENTENCE}\x07") == "control"
     assert clean.text_rule(SENTENCE, SENTENCE) == "copies"
     assert clean.text_rule(SENTENCE, "Something.") == "script"
-    assert clean.text_rule(SENTENCE, "Something.") == "script"  # a pair that is dropped is not remembered
 
 
 def naive_rule(source: str, target: str) -> str | None:
@@ -189,7 +211,8 @@ def test_the_rules_are_what_they_say(pairs: list[tuple[str, str]]) -> None:
 )
 def test_pieces_are_counted(lengths: tuple[int, int], rule: str | None) -> None:
     clean = cleaner(max_length=7, max_ratio=2.5)
-    assert clean.length_rule(list(range(lengths[0])), list(range(lengths[1]))) == rule
+    source, target = ([5, length, 5] for length in lengths)
+    assert clean.length_rules(np.array(source), np.array(target)) == ({} if rule is None else {1: rule})
 
 
 def test_a_pairs_hash_is_the_same_everywhere() -> None:

@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_mt.config import Languages, Source
+from transformer_mt.data import corpus
 from transformer_mt.data.corpus import Pair, one_line, read_lines, read_pairs
 from transformer_mt.errors import DataError
 
@@ -34,9 +35,14 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "text.de"
 
 
-def lines_of(path: Path, content: bytes) -> list[str]:
+BLOCKS = [3, corpus._BLOCK]  # bytes read at once: a few lines, or all of these texts
+
+
+def lines_of(path: Path, content: bytes, block: int) -> list[str]:
     path.write_bytes(content)
-    return list(read_lines(path))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "_BLOCK", block)
+        return list(read_lines(path))
 
 
 def pairs_of(**source: Any) -> list[Pair]:
@@ -67,15 +73,16 @@ def pairs_of(**source: Any) -> list[Pair]:
         ("e\u0301 \ufb01 \u2460\n".encode(), ["e\u0301 \ufb01 \u2460"]),
     ],
 )
-def test_lines_end_at_line_feeds_and_nowhere_else(file: Path, content: bytes, lines: list[str]) -> None:
-    assert lines_of(file, content) == lines
+@pytest.mark.parametrize("block", BLOCKS)
+def test_lines_end_at_line_feeds_and_nowhere_else(file: Path, content: bytes, lines: list[str], block: int) -> None:
+    assert lines_of(file, content, block) == lines
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\0"))))
-def test_any_lines_survive_a_file(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\0"))), st.integers(1, 40))
+def test_any_lines_survive_a_file(tmp_path_factory: pytest.TempPathFactory, lines: list[str], block: int) -> None:
     """All but a carriage return at the end of a line and a byte order mark at the start of the file."""
     content = "".join(line + "\n" for line in lines)
-    read = lines_of(tmp_path_factory.getbasetemp() / "survive.txt", content.encode())
+    read = lines_of(tmp_path_factory.getbasetemp() / "survive.txt", content.encode(), block)
     expected = [line.removesuffix("\r") for line in lines]
     if expected:
         expected[0] = expected[0].removeprefix("\ufeff")
@@ -93,11 +100,12 @@ def test_any_lines_survive_a_file(tmp_path_factory: pytest.TempPathFactory, line
         ("Hund\n".encode("utf-16"), 1, "NUL"),
     ],
 )
+@pytest.mark.parametrize("block", BLOCKS)
 def test_what_is_not_utf8_text_is_refused_with_file_and_line(
-    file: Path, content: bytes, where: int, words: str
+    file: Path, content: bytes, where: int, words: str, block: int
 ) -> None:
     with pytest.raises(DataError) as caught:
-        lines_of(file, content)
+        lines_of(file, content, block)
     assert str(caught.value).startswith(f"{file}:{where}: ")
     assert words in str(caught.value)
     assert caught.value.code == 3

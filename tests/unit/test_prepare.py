@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_mt.config import Config
-from transformer_mt.data import prepare
+from transformer_mt.data import parallel, prepare
 from transformer_mt.data.cleaning import pair_hash
 from transformer_mt.data.corpus import read_lines
 from transformer_mt.data.fingerprint import difference, fingerprint
@@ -273,6 +273,28 @@ def test_preparing_again_gives_the_same_files(corpus: Corpus) -> None:
         files = [*corpus.data.iterdir(), *corpus.tokenizer.iterdir()]
         contents.append({path.name: path.read_bytes() for path in files})
     assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize(("cores", "chunk"), [(1, 37), (2, 37), (2, 300)])
+def test_neither_the_number_of_processes_nor_of_pairs_at_once_changes_a_byte(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, cores: int, chunk: int
+) -> None:
+    pairs = distinct(1500)
+    pairs[100:100] = [("", "a"), pairs[7], ("ban ban ban ban ban ban ban", "b"), ("a\x07", "b"), ("ban", "ban")]
+    more = {**corpus.write("more", [*pairs[50:60], ("dan", "mas"), ("", "")]), "weight": 2.5}
+    tree = corpus.config(pairs, data={"max_ratio": 2.0}).model_dump(exclude_defaults=True, by_alias=True)
+    tree["data"]["train"] = [*tree["data"]["train"], more]
+    config, written = Config.model_validate(tree), []
+    for _ in range(2):
+        manifest = corpus.prepare(config)
+        files = [*corpus.data.iterdir(), *corpus.tokenizer.iterdir()]
+        written.append({path.name: path.read_bytes() for path in files})
+        monkeypatch.setattr(prepare, "_CHUNK", chunk)
+        monkeypatch.setattr(parallel, "ALONE", 2)
+        monkeypatch.setattr(parallel, "_cores", lambda: cores)
+    assert written[0] == written[1]
+    assert manifest["dropped"].keys() == {"empty", "duplicates", "control", "copies", "length ratio"}
+    assert [part["read"] for part in manifest["corpora"]] == [1505, 12]
 
 
 @given(st.text(), st.text())

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_mt.data.corpus import read_lines
-from transformer_mt.data.store import BLOCK, SIDES, Store, StoreWriter
+from transformer_mt.data.store import BLOCK, SIDES, Pieces, Store, StoreWriter
 from transformer_mt.errors import ArtefactError
 
 Ids = list[int]
@@ -35,8 +35,12 @@ def write(
 ) -> Store:
     folder.mkdir(exist_ok=True)
     with StoreWriter(folder, dict.fromkeys(SIDES, vocabulary)) as writer:
-        for number, ids in enumerate(pairs):
-            writer.add(("x", "y") if text is None else text[number], ids)
+        text = text or [("x", "y")] * len(pairs)
+        for first in range(0, len(pairs), 700):  # less than a block, and more than half
+            part = slice(first, first + 700)
+            ids = [Pieces.of(side) for side in zip(*pairs[part], strict=True)]
+            lines = ("".join(line + "\n" for line in side).encode() for side in zip(*text[part], strict=True))
+            writer.add(ids, [Pieces.lines(side) for side in lines])
     return Store(folder)
 
 
@@ -102,7 +106,7 @@ def test_ids_take_two_bytes_when_the_vocabulary_allows(
 
 def test_sides_may_differ_in_the_size_of_their_integers(tmp_path: Path) -> None:
     with StoreWriter(tmp_path, {"source": 100, "target": 100_000}) as writer:
-        writer.add(("x", "y"), ([99], [99_999]))
+        writer.add([Pieces.of([[99]]), Pieces.of([[99_999]])], [Pieces.lines(b"x\n"), Pieces.lines(b"y\n")])
     assert read(Store(tmp_path)) == [([99], [99_999])]
     assert Store(tmp_path).source.ids.itemsize == 2
     assert Store(tmp_path).target.ids.itemsize == 4
@@ -125,6 +129,21 @@ def test_rows_are_padded_to_the_longest_of_them(tmp_path: Path) -> None:
         [99, 8, 99, 99, 99, 99],
     ]
     assert side.padded(rows).dtype == np.int64
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=9), st.data())
+def test_sequences_are_joined_cut_and_chosen_like_lists(lists: list[Ids], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(lists)))
+    wanted = data.draw(st.lists(st.booleans(), min_size=len(lists), max_size=len(lists)))
+    whole = Pieces.of(lists[:cut]).joined(Pieces.of(lists[cut:]))
+    assert listed(whole) == lists
+    assert listed(whole.part(cut)) == lists[cut:]
+    assert listed(whole.part(1, cut + 1)) == lists[1 : cut + 1]
+    assert listed(whole.where(np.array(wanted))) == [ids for ids, keep in zip(lists, wanted, strict=True) if keep]
+
+
+def listed(pieces: Pieces) -> list[Ids]:
+    return [pieces[number] for number in range(len(pieces))]
 
 
 # --- damage

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, get_args
@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_mt import config
+from transformer_mt.data import tokenizer as module
 from transformer_mt.data.tokenizer import Tokenizer, default_vocab_size, learn
 from transformer_mt.errors import ArtefactError, ConfigError, DataError
 from transformer_mt.special import BOS, EOS, PAD, UNK
@@ -237,6 +238,23 @@ def test_a_folder_without_all_models_has_no_tokenizer(present: list[str], tmp_pa
     assert Tokenizer.files(tmp_path) == []
     with pytest.raises(ArtefactError, match="no tokenizer here"):
         Tokenizer.load(tmp_path)
+
+
+def test_of_a_large_text_every_nth_line_of_both_sides_is_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = plain().models[0], list[list[str]]()
+
+    def note(lines: Callable[[], Iterator[str]], *_: object) -> bytes:
+        seen.append(list(lines()))
+        return model
+
+    monkeypatch.setattr(module, "_SAMPLE", 10)
+    monkeypatch.setattr(module, "_learn_one", note)
+    sides = [[f"{side} {number}" for number in range(20)] for side in "st"]
+    for joint in (True, False):
+        learn(lambda: iter(sides[0]), lambda: iter(sides[1]), 20, config.Tokenizer(joint=joint), 1)
+    both, *apart = seen
+    assert both == [*sides[0][::4], *sides[1][::4]]
+    assert apart == [sides[0][::2], sides[1][::2]]
 
 
 # --- sampling

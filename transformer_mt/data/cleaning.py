@@ -21,13 +21,17 @@ has more than ``max_ratio`` times the pieces of the other.
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from textwrap import shorten
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from transformer_mt.config import Data, Languages
+from transformer_mt.data.store import Array
 from transformer_mt.data.tokenizer import LONGEST_PIECE
 from transformer_mt.data.writing import expected_scripts, main_scripts, script, scripts
 
@@ -47,25 +51,14 @@ def pair_hash(source: str, target: str) -> int:
 
 
 class Cleaner:
-    """Says of each pair of a corpus which rule drops it."""
+    """Says of each pair of a corpus which rule drops it, of those that look at a pair alone."""
 
-    def __init__(
-        self,
-        data: Data,
-        languages: Languages,
-        first: Iterable[tuple[str, str]] = (),
-        evaluation: Collection[int] = frozenset(),
-    ) -> None:
-        """``first`` are pairs of the corpus, read only for a language of unknown code.
-
-        ``evaluation`` holds the :func:`pair_hash` of each pair of the validation and test sets, for the rule "leaks".
-        """
+    def __init__(self, data: Data, languages: Languages, first: Iterable[tuple[str, str]] = ()) -> None:
+        """``first`` are pairs of the corpus, read only for a language of unknown code."""
         self._rules = frozenset(data.drop)
         self._max_length, self._max_ratio = data.max_length, data.max_ratio
         # A line of more characters has more pieces (but for runs of spaces, which tokenizers collapse).
         self._max_characters = data.max_length * LONGEST_PIECE
-        self._evaluation = evaluation
-        self._seen = set[int]()  # duplicates: about 90 MB for a million pairs
         expected = [expected_scripts(language) for language in (languages.source, languages.target)]
         if None in expected:
             sides = list(zip(*islice(first, FIRST_LINES), strict=True)) or [(), ()]
@@ -74,7 +67,7 @@ class Cleaner:
         self._source, self._target = (_Side(names or frozenset()) for names in expected)
 
     def text_rule(self, source: str, target: str) -> str | None:
-        """The rule that drops a pair by its text, None when it stays; to be asked once of each pair, in their order."""
+        """The rule that drops a pair by its text, None when it stays."""
         if not source.strip() or not target.strip():
             return "empty"
         if max(len(source), len(target)) > self._max_characters:
@@ -89,35 +82,74 @@ class Cleaner:
             (odd_source and self._source.is_foreign(source)) or (odd_target and self._target.is_foreign(target))
         ):
             return "script"
-        if "leaks" in rules or "duplicates" in rules:
-            value = pair_hash(source, target)
-            if "leaks" in rules and value in self._evaluation:
-                return "leaks"
-            if "duplicates" in rules:
-                if value in self._seen:
-                    return "duplicates"
-                self._seen.add(value)
         return None
 
-    def length_rule(self, source: Sequence[int], target: Sequence[int]) -> str | None:
-        """The rule that drops a pair by the ids of its pieces, without end tokens; None when it stays."""
-        short, long = sorted((len(source), len(target)))
-        if short == 0:
-            return "empty"
-        if long > self._max_length:
-            return "too long"
-        return "length ratio" if long > self._max_ratio * short else None
+    def length_rules(self, source: Array, target: Array) -> dict[int, str]:
+        """The rules that drop pairs by their numbers of pieces, without end tokens: by the place in the arrays [N]."""
+        short, long = np.minimum(source, target), np.maximum(source, target)
+        broken = [short == 0, long > self._max_length, long > self._max_ratio * short]
+        rules = np.select(broken, ["empty", "too long", "length ratio"], "")
+        return {row: str(rules[row]) for row in np.flatnonzero(rules).tolist()}
+
+
+class Repeats:
+    """Says which pairs of a corpus the rules "leaks" and "duplicates" drop."""
+
+    def __init__(self, data: Data, evaluation: Array) -> None:
+        """``evaluation`` holds the :func:`pair_hash` of each pair of the validation and test sets, in order."""
+        self._rules, self._evaluation, self._seen = frozenset(data.drop), evaluation, _Seen()
+
+    def rules(self, hashes: Array, rows: Array) -> dict[int, str]:
+        """The rules that drop ``rows`` of some pairs, by row; to be asked of all pairs in their order."""
+        found = dict[int, str]()
+        if "leaks" in self._rules:
+            leaks = are_among(hashes[rows], self._evaluation)
+            found |= dict.fromkeys(rows[leaks].tolist(), "leaks")
+            rows = rows[~leaks]
+        if "duplicates" in self._rules:
+            found |= dict.fromkeys(rows[~self._seen.add(hashes[rows])].tolist(), "duplicates")
+        return found
+
+
+def are_among(hashes: Array, known: Array) -> npt.NDArray[np.bool_]:
+    """Which of some hashes [N] are among others that are in order."""
+    if len(known) == 0:
+        return np.zeros(len(hashes), bool)
+    return np.equal(known[np.minimum(np.searchsorted(known, hashes), len(known) - 1)], hashes)
+
+
+class _Seen:
+    """A set of hashes in sorted arrays, each more than twice as long as the next: 8 bytes a hash where a set has 90."""
+
+    def __init__(self) -> None:
+        self._runs: list[Array] = []
+
+    def add(self, hashes: Array) -> npt.NDArray[np.bool_]:
+        """Add hashes [N]; return which of them are new."""
+        added, first = np.unique(hashes, return_index=True)  # sorted; of equal ones the first
+        for run in self._runs:
+            absent = ~are_among(added, run)
+            added, first = added[absent], first[absent]
+        while self._runs and len(self._runs[-1]) <= 2 * len(added):
+            added = np.sort(np.concatenate([self._runs.pop(), added]), kind="stable")  # which merges what is sorted
+        if len(added):
+            self._runs.append(added)
+        new = np.zeros(len(hashes), bool)
+        new[first] = True
+        return new
 
 
 class _Side:
     """One language: the characters that may make a line foreign or broken, and whether they do."""
 
     def __init__(self, expected: frozenset[str]) -> None:
-        self._expected = expected
+        self._expected, self._latin = expected, "LATIN" in expected
         self._plain = set[str]()  # characters met that cannot: most lines have no others, and are done with quickly
 
     def odd(self, text: str) -> set[str]:
         """The control characters of a line and its letters of other scripts."""
+        if (self._latin and text.isascii() and text.isprintable()) or self._plain.issuperset(text):
+            return set()
         characters = set(text) - self._plain
         for character in list(characters):
             if not _is_control(character) and script(character) in (None, *self._expected):
@@ -146,7 +178,9 @@ def _is_address(word: str) -> bool:
 
 
 def _is_copy(source: str, target: str) -> bool:
-    if source != target and source.casefold().split() != target.casefold().split():
+    if source.split(None, 1)[0].casefold() != target.split(None, 1)[0].casefold():  # most are done with quickly
+        return False
+    if source.casefold().split() != target.casefold().split():
         return False
     return any(not _is_address(word) and any(map(str.isalpha, word)) for word in source.split())
 

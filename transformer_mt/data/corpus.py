@@ -5,7 +5,8 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +17,7 @@ from transformer_mt.errors import DataError, missing, unreadable
 Pair = tuple[str, list[str]]
 """A source line and its target lines: one, or several references."""
 
+_BLOCK = 1 << 17  # bytes, read at once
 _COMPRESSED: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}
 
 
@@ -26,18 +28,36 @@ def read_lines(path: Path) -> Iterator[str]:
     feeds and lone carriage returns are text. Raises DataError naming file and line.
     """
     number = 0
+    lines: Iterable[str] | None
     try:
         with path.open("rb") as file:
             start = file.peek(8)
             decompress = next((use for magic, use in _COMPRESSED.items() if start.startswith(magic)), None)
-            for number, raw in enumerate(file if decompress is None else decompress(file), start=1):
-                yield decode_line(raw, f"{path}:{number}", first=number == 1)
+            stream = file if decompress is None else decompress(file)
+            while block := stream.read(_BLOCK) + stream.readline():
+                lines = _plain_lines(block) if number else None
+                if lines is None:
+                    raw = enumerate(BytesIO(block), start=number + 1)
+                    lines = (decode_line(line, f"{path}:{n}", first=n == 1) for n, line in raw)
+                yield from lines
+                number += block.count(b"\n")
     except FileNotFoundError as error:
         raise DataError(missing(path)) from error
     except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
         raise DataError(f"{path}: the compressed file is damaged after line {number}; copy it again") from error
     except OSError as error:
         raise DataError(unreadable(path, error)) from error
+
+
+def _plain_lines(block: bytes) -> list[str] | None:
+    """The lines of some bytes, as :func:`decode_line` gives them, all at once; None when one is at fault."""
+    if b"\0" in block:
+        return None
+    try:
+        lines = block.decode("utf-8").replace("\r\n", "\n").split("\n")
+    except UnicodeDecodeError:
+        return None
+    return lines if lines[-1] else lines[:-1]
 
 
 def decode_line(raw: bytes, where: str, *, first: bool = False) -> str:

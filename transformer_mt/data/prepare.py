@@ -10,18 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from transformer_mt.config import Config, Languages, Source
 from transformer_mt.data import corpus
-from transformer_mt.data.cleaning import Cleaner, Dropped, pair_hash
+from transformer_mt.data.cleaning import Cleaner, Dropped, Repeats, are_among, pair_hash
 from transformer_mt.data.corpus import read_pairs
+from transformer_mt.data.parallel import in_order
 from transformer_mt.data.sets import Lottery, evaluation_set, own_lines, write_given_sets, write_held_out
-from transformer_mt.data.store import SIDES, StoreWriter
+from transformer_mt.data.store import SIDES, Array, Pieces, StoreWriter
 from transformer_mt.data.tokenizer import Tokenizer, learn
 from transformer_mt.errors import ArtefactError, DataError
 from transformer_mt.terminal import bar, say
 
-_CHUNK = 8_192  # pairs encoded at once
+_CHUNK = 2_048  # pairs cleaned or encoded at once
+_NUMBERS = np.dtype([("row", "<i8"), ("hash", "<u8")])  # of a pair: its number among all that were read; its hash
+_Chunk = tuple[Array, list[Pieces]]  # some staged pairs: their numbers among all that were read, the lines of each side
 
 
 def read_manifest(data: Path) -> dict[str, Any] | None:
@@ -61,7 +65,7 @@ def prepare(config: Config, prints: dict[str, Any], tokenizer_dir: Path, data: P
     if staged.pairs == 0:
         raise DataError(_nothing_left(dropped))
     drawn = lottery.draw()
-    staged.held_out = write_held_out(data, drawn, staged.all_pairs())
+    staged.held_out = write_held_out(data, drawn, staged.all_pairs(), staged.hashes())
     tokenizer = _tokenizer(config, staged)
     tokenizer.save(tokenizer_dir)
     kept = _encode(config, tokenizer, staged, data, dropped)
@@ -115,32 +119,40 @@ class _Staged:
         self.held_out: set[int] = set()  # by number among the staged
         self.leaks = 0  # pairs that are in a given validation or test set, too
         self._text = {side: folder / f"staged.{side}.txt" for side in SIDES}
-        self._rows = folder / "staged.rows"  # for every pair its number among all that were read
+        self._numbers = folder / "staged.numbers"
+        self._sizes: list[list[int]] = []  # of each chunk: its pairs, its bytes of either side
 
-    def write(self, config: Config, given: set[int], lottery: Lottery, dropped: Dropped) -> None:
+    def write(self, config: Config, given: Array, lottery: Lottery, dropped: Dropped) -> None:
         """Read every corpus once; keep what the rules leave. Raises DataError when the text is at fault."""
         first = (pair for source in config.data.train for pair in self._pairs(source, config.languages))
-        cleaner = Cleaner(config.data, config.languages, first, given)
+        clean, repeats = partial(_clean, Cleaner(config.data, config.languages, first)), Repeats(config.data, given)
         with ExitStack() as stack, bar("reading", None, "pairs") as progress:
-            files = [
-                stack.enter_context(path.open("w", encoding="utf-8", newline="\n")) for path in self._text.values()
-            ]
-            rows = stack.enter_context(self._rows.open("wb"))
-            for number, source in enumerate(config.data.train):
+            files = [stack.enter_context(path.open("wb")) for path in (*self._text.values(), self._numbers)]
+            for (number, pairs), (rules, hashes) in in_order(clean, self._chunks_of(config)):
                 before = sum(self.read)
-                for line, pair in enumerate(self._pairs(source, config.languages), start=1):
-                    rule = cleaner.text_rule(*pair)
-                    if rule is None:
-                        lottery.add(value := pair_hash(*pair))
-                        self.leaks += value in given
-                        for file, text in zip(files, pair, strict=True):
-                            file.write(text + "\n")
-                        rows.write((before + line - 1).to_bytes(8, "little"))
-                        self.pairs += 1
-                    else:
-                        dropped.add(rule, f"{self.names[number]}:{line}", *pair)
-                    self.read[number] = line
-                    progress.advance()
+                self.read[number] += len(pairs)
+                rules |= repeats.rules(hashes, np.flatnonzero(_left(len(pairs), rules)))
+                for row in sorted(rules):
+                    dropped.add(rules[row], self.place(before + row), *pairs[row])
+                kept = np.flatnonzero(_left(len(pairs), rules))
+                numbers = np.empty(len(kept), _NUMBERS)
+                numbers["row"], numbers["hash"] = before + kept, hashes[kept]
+                lottery.add(numbers["hash"])
+                self.leaks += int(are_among(numbers["hash"], given).sum())
+                lines = zip(*(pairs[row] for row in kept.tolist()), strict=True) if len(kept) else ((), ())
+                text = ["".join([line + "\n" for line in side]).encode() for side in lines]
+                for file, data in zip(files, (*text, numbers.tobytes()), strict=True):
+                    file.write(data)
+                self._sizes.append([len(numbers), *map(len, text)])
+                self.pairs += len(numbers)
+                progress.advance(len(pairs))
+
+    def _chunks_of(self, config: Config) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+        """Pairs as they are read, some at once, each time with the number of their corpus."""
+        for number, source in enumerate(config.data.train):
+            pairs = self._pairs(source, config.languages)
+            while chunk := list(islice(pairs, _CHUNK)):
+                yield number, chunk
 
     @staticmethod
     def _pairs(source: Source, languages: Languages) -> Iterator[tuple[str, str]]:
@@ -158,10 +170,24 @@ class _Staged:
         """The pairs, those that are held out included."""
         return zip(*map(own_lines, self._text.values()), strict=True)
 
-    def rows(self) -> Iterator[int]:
-        """The numbers, among all that were read, of the pairs that training may have."""
-        numbers = np.memmap(self._rows, "<i8", "r") if self.pairs else ()
-        return (int(row) for n, row in enumerate(numbers) if n not in self.held_out)
+    def hashes(self) -> Iterator[int]:
+        """The hash of each pair, those that are held out included."""
+        with self._numbers.open("rb") as file:
+            for pairs, *_ in self._sizes:
+                yield from np.fromfile(file, _NUMBERS, pairs)["hash"].tolist()
+
+    def chunks(self) -> Iterator[_Chunk]:
+        """The pairs that training may have, some at once."""
+        first = 0
+        with ExitStack() as stack:
+            texts = [stack.enter_context(path.open("rb")) for path in self._text.values()]
+            file = stack.enter_context(self._numbers.open("rb"))
+            for pairs, *sizes in self._sizes:
+                rows = np.fromfile(file, _NUMBERS, pairs)["row"]
+                text = [Pieces.lines(file.read(size)) for file, size in zip(texts, sizes, strict=True)]
+                wanted = np.array([row not in self.held_out for row in range(first, first + pairs)], bool)
+                yield rows[wanted], [lines.where(wanted) for lines in text]
+                first += pairs
 
     def corpus(self, row: int) -> int:
         """The corpus that a pair was read from."""
@@ -174,14 +200,29 @@ class _Staged:
 
     def remove(self) -> None:
         """Delete the files."""
-        for path in (*self._text.values(), self._rows):
+        for path in (*self._text.values(), self._numbers):
             path.unlink()
 
 
-def _hashes(data: Path, names: Iterable[str]) -> set[int]:
-    """The pairs of validation and test sets, by hash."""
+def _clean(cleaner: Cleaner, chunk: tuple[int, list[tuple[str, str]]]) -> tuple[dict[int, str], Array]:
+    """Which pairs of a chunk rules drop by their text, and the hashes of all."""
+    _, pairs = chunk
+    rules = {row: rule for row, pair in enumerate(pairs) if (rule := cleaner.text_rule(*pair)) is not None}
+    return rules, np.fromiter((pair_hash(*pair) for pair in pairs), np.uint64, len(pairs))
+
+
+def _left(count: int, rules: dict[int, str]) -> npt.NDArray[np.bool_]:
+    """Which of so many pairs no rule drops [count]."""
+    left = np.ones(count, bool)
+    left[list(rules)] = False
+    return left
+
+
+def _hashes(data: Path, names: Iterable[str]) -> Array:
+    """The pairs of validation and test sets, by hash, in order."""
     sets = (evaluation_set(data, name) for name in names)
-    return {pair_hash(*pair) for sources, references in sets for pair in zip(sources, references[0], strict=True)}
+    pairs = (pair for sources, references in sets for pair in zip(sources, references[0], strict=True))
+    return np.unique(np.fromiter((pair_hash(*pair) for pair in pairs), np.uint64))
 
 
 def _tokenizer(config: Config, staged: _Staged) -> Tokenizer:
@@ -194,22 +235,30 @@ def _tokenizer(config: Config, staged: _Staged) -> Tokenizer:
 
 def _encode(config: Config, tokenizer: Tokenizer, staged: _Staged, data: Path, dropped: Dropped) -> list[int]:
     """Encode the staged pairs into the store; return how many of each corpus the rules left."""
-    kept = [0] * len(staged.names)
-    cleaner = Cleaner(config.data, config.languages)
+    kept = np.zeros(len(staged.names), np.int64)
+    ends = np.cumsum(staged.read)
+    encode = partial(_encoded, Cleaner(config.data, config.languages), tokenizer)
     vocabulary = {"source": tokenizer.source_size, "target": tokenizer.target_size}
-    pairs = zip(staged.rows(), *map(staged.lines, SIDES), strict=True)
     with (
         StoreWriter(data, vocabulary) as writer,
         bar("encoding", staged.pairs - len(staged.held_out), "pairs") as progress,
     ):
-        while chunk := list(islice(pairs, _CHUNK)):
-            rows, sources, targets = zip(*chunk, strict=True)
-            encoded = zip(tokenizer.encode_source(sources), tokenizer.encode_target(targets), strict=True)
-            for row, text, ids in zip(rows, zip(sources, targets, strict=True), encoded, strict=True):
-                if (rule := cleaner.length_rule(*ids)) is not None:
-                    dropped.add(rule, staged.place(row), *text)
-                else:
-                    writer.add(text, ids)
-                    kept[staged.corpus(row)] += 1
-            progress.advance(len(chunk))
-    return kept
+        for (rows, text), (rules, ids) in in_order(encode, staged.chunks()):
+            for row, rule in rules.items():
+                dropped.add(
+                    rule, staged.place(int(rows[row])), *(str(bytes(lines[row]), "utf-8")[:-1] for lines in text)
+                )
+            wanted = _left(len(rows), rules)
+            writer.add(ids, [lines.where(wanted) for lines in text])
+            kept += np.bincount(np.searchsorted(ends, rows[wanted], side="right"), minlength=len(kept))
+            progress.advance(len(rows))
+    return kept.tolist()
+
+
+def _encoded(cleaner: Cleaner, tokenizer: Tokenizer, chunk: _Chunk) -> tuple[dict[int, str], list[Pieces]]:
+    """Which pairs of a chunk rules drop by their pieces, and the pieces of the others, both sides."""
+    encoders = (tokenizer.encode_source, tokenizer.encode_target)
+    lines = (text.ids.tobytes().decode().split("\n")[:-1] for text in chunk[1])
+    ids = [Pieces.of(encode(part, threads=1)) for encode, part in zip(encoders, lines, strict=True)]
+    rules = cleaner.length_rules(*(np.diff(side.offsets) for side in ids))
+    return rules, [side.where(_left(len(side), rules)) for side in ids]

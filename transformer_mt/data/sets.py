@@ -1,14 +1,15 @@
 """Validation and test sets: raw text beside the token store, held out of training where it is not given."""
 
-import heapq
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from transformer_mt.config import Config
-from transformer_mt.data.cleaning import pair_hash
 from transformer_mt.data.corpus import Pair, name, read_pairs
+from transformer_mt.data.store import Array
 from transformer_mt.errors import ArtefactError, DataError
 
 HELD_OUT = 2_000  # pairs at most, of each of validation and test
@@ -34,35 +35,40 @@ class Lottery:
 
     def __init__(self, splits: list[str]) -> None:
         self.splits = splits  # that want pairs
-        self._total, self._smallest = 0, list[int]()  # a heap of their negatives
-        self._known: set[int] = set()
+        self._total, self._smallest = 0, np.array([], np.uint64)
+        self._others, self._waiting = list[Array](), 0  # what came since these were found, and how much it is
 
-    def add(self, value: int) -> None:
-        """Let the pair of this hash take part."""
-        self._total += 1
-        if value in self._known:
+    def add(self, hashes: Array) -> None:
+        """Let the pairs of these hashes take part."""
+        if not self.splits:
             return
-        if len(self._smallest) < 10 * HELD_OUT:
-            heapq.heappush(self._smallest, -value)
-            self._known.add(value)
-        elif value < -self._smallest[0]:
-            self._known.remove(-heapq.heappushpop(self._smallest, -value))
-            self._known.add(value)
+        self._total, self._waiting = self._total + len(hashes), self._waiting + len(hashes)
+        self._others.append(hashes)
+        if self._waiting > 20 * HELD_OUT:
+            self._find_smallest()
+
+    def _find_smallest(self) -> None:
+        self._smallest = np.unique(np.concatenate([self._smallest, *self._others]))[: 10 * HELD_OUT]
+        self._others, self._waiting = [], 0
 
     def draw(self) -> dict[str, set[int]]:
         """The hashes for each split: 1 % of the pairs, at most HELD_OUT. Raises DataError when there are too few."""
-        if self.splits and len(self._known) < 10:
+        self._find_smallest()
+        different = len(self._smallest)
+        if self.splits and different < 10:
             raise DataError(
-                f"data.train: {len(self._known)} different pairs are too few to hold out {' and '.join(self.splits)}; "
+                f"data.train: {different} different pairs are too few to hold out {' and '.join(self.splits)}; "
                 f"give more text, or files for {' and '.join(self.splits)}"
             )
         # A tenth of the different ones, where nearly all are copies.
-        size = min(HELD_OUT, max(1, min(self._total // 100, len(self._known) // 10)))
-        chosen = sorted(self._known)
+        size = min(HELD_OUT, max(1, min(self._total // 100, different // 10)))
+        chosen = self._smallest.tolist()
         return {split: set(chosen[n * size : (n + 1) * size]) for n, split in enumerate(self.splits)}
 
 
-def write_held_out(data: Path, drawn: dict[str, set[int]], pairs: Iterable[tuple[str, str]]) -> set[int]:
+def write_held_out(
+    data: Path, drawn: dict[str, set[int]], pairs: Iterable[tuple[str, str]], hashes: Iterable[int]
+) -> set[int]:
     """Write the pairs that were drawn, each once; return the numbers of all pairs that training must not have."""
     if not drawn:
         return set()
@@ -70,8 +76,8 @@ def write_held_out(data: Path, drawn: dict[str, set[int]], pairs: Iterable[tuple
     taken, rows = set(left), set()
     with ExitStack() as stack:
         files = {split: [stack.enter_context(file) for file in _open(data, split, 1)] for split in drawn}
-        for number, pair in enumerate(pairs):
-            if (value := pair_hash(*pair)) in taken:
+        for number, (value, pair) in enumerate(zip(hashes, pairs, strict=True)):
+            if value in taken:
                 rows.add(number)
                 if (split := left.pop(value, None)) is not None:
                     for file, line in zip(files[split], pair, strict=True):

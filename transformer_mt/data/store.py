@@ -9,7 +9,6 @@ import zlib
 from array import array
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -65,38 +64,41 @@ class StoreWriter:
         self._offsets = {s: _Column(directory / f"train.{s}.offsets.npy", np.int64) for s in SIDES}
         self._checksums = _Column(directory / "train.checksums.npy", np.uint32)
         self._end = dict.fromkeys(SIDES, 0)
-        self._pending: list[tuple[Sequence[str], Sequence[list[int]]]] = []
+        self._pending = [(Pieces.of([]), Pieces.lines(b"")) for _ in SIDES]
         for side in SIDES:
             self._offsets[side].append(np.zeros(1, np.int64))
 
-    def add(self, text: Sequence[str], ids: Sequence[list[int]]) -> None:
-        """Append one pair: both texts and both lists of ids, source first."""
-        self._pending.append((text, ids))
-        if len(self._pending) == BLOCK:
-            self._flush()
+    def add(self, ids: Sequence["Pieces"], text: Sequence["Pieces"]) -> None:
+        """Append pairs: the ids of both sides, source first, and the lines of both."""
+        self._pending = [
+            (old_ids.joined(new_ids), old_text.joined(new_text))
+            for (old_ids, old_text), new_ids, new_text in zip(self._pending, ids, text, strict=True)
+        ]
+        whole = len(self._pending[0][0]) // BLOCK * BLOCK
+        for first in range(0, whole, BLOCK):
+            self._write(first, first + BLOCK)
+        self._pending = [(ids.part(whole), text.part(whole)) for ids, text in self._pending]
 
-    def _flush(self) -> None:
+    def _write(self, first: int, end: int | None = None) -> None:
+        """Write a block of what is pending."""
         checksum = 0
-        for number, side in enumerate(SIDES):
-            rows = [ids[number] for _, ids in self._pending]
-            flat = np.fromiter(chain.from_iterable(rows), np.int64)
-            ends = self._end[side] + np.cumsum([len(row) for row in rows], dtype=np.int64)
-            starts = np.concatenate([[self._end[side]], ends]).astype("<i8")
+        for side, (ids, text) in zip(SIDES, self._pending, strict=True):
+            block = ids.part(first, end)
+            starts = (self._end[side] + block.offsets).astype("<i8")
             checksum = zlib.crc32(starts.tobytes(), checksum)
-            checksum = zlib.crc32(self._ids[side].append(flat), checksum)
-            self._offsets[side].append(ends)
-            self._end[side] = int(ends[-1])
-            self._text[side].append([text[number] for text, _ in self._pending])
+            checksum = zlib.crc32(self._ids[side].append(block.ids), checksum)
+            self._offsets[side].append(starts[1:])
+            self._end[side] = int(starts[-1])
+            self._text[side].append(text.part(first, end))
         self._checksums.append(np.array([checksum], np.uint32))
-        self._pending.clear()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
                  ) -> None:  # fmt: skip
-        if self._pending and kind is None:
-            self._flush()
+        if len(self._pending[0][0]) and kind is None:
+            self._write(0)
         for text in self._text.values():
             text.close()
         for column in (*self._ids.values(), *self._offsets.values(), self._checksums):
@@ -113,15 +115,13 @@ class _TextWriter:
         self._end = 0
         self._offsets.append(np.zeros(1, np.int64))
 
-    def append(self, lines: Sequence[str]) -> None:
+    def append(self, lines: "Pieces") -> None:
         """Write a block."""
-        data = [line.encode() + b"\n" for line in lines]
-        text = b"".join(data)
-        ends = self._end + np.cumsum([len(line) for line in data], dtype=np.int64)
+        text, offsets = lines.ids.tobytes(), self._end + lines.offsets
         self._file.write(text)
-        self._offsets.append(ends)
-        self._checksums.append(np.array([_text_checksum(np.append(self._end, ends), text)], np.uint32))
-        self._end = int(ends[-1])
+        self._offsets.append(offsets[1:])
+        self._checksums.append(np.array([_text_checksum(offsets, text)], np.uint32))
+        self._end = int(offsets[-1])
 
     def close(self) -> None:
         self._file.close()
@@ -142,11 +142,37 @@ class Pieces:
     @classmethod
     def of(cls, sequences: Iterable[Sequence[int]]) -> "Pieces":
         """The same of lists."""
-        ids, offsets = array("i"), array("q", [0])
+        ids, offsets = array("I"), array("q", [0])
         for sequence in sequences:
             ids.extend(sequence)
             offsets.append(len(ids))
         return cls(np.array(ids), np.array(offsets))
+
+    @classmethod
+    def lines(cls, text: bytes) -> "Pieces":
+        """The lines of a text, each with its end, as sequences of bytes."""
+        values = np.frombuffer(text, np.uint8)
+        return cls(values, np.append(0, np.flatnonzero(values == ord("\n")) + 1))
+
+    def joined(self, other: "Pieces") -> "Pieces":
+        """These sequences, and those of ``other`` after them."""
+        offsets = np.concatenate([self.offsets, len(self.ids) + other.offsets[1:]])
+        return Pieces(np.concatenate([self.ids, other.ids]), offsets)
+
+    def part(self, first: int, end: int | None = None) -> "Pieces":
+        """The sequences from ``first`` to before ``end``."""
+        offsets = self.offsets[first : None if end is None else end + 1]
+        return Pieces(self.ids[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    def where(self, wanted: npt.NDArray[np.bool_]) -> "Pieces":
+        """The sequences that are ``wanted`` [N]."""
+        if wanted.all():
+            return self
+        lengths = np.diff(self.offsets)
+        return Pieces(self.ids[np.repeat(wanted, lengths)], np.append(0, np.cumsum(lengths[wanted])))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
 
     def __getitem__(self, number: int) -> list[int]:
         return self.ids[self.offsets[number] : self.offsets[number + 1]].tolist()  # type: ignore[no-any-return]

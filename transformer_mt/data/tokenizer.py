@@ -6,6 +6,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from transformer_mt.special import BOS, EOS, PAD, UNK
 
 LONGEST_PIECE = 16  # characters; SentencePiece's own default, on which `prepare` relies to drop long lines early
 _THREADS = 4  # a constant: the pieces of a unigram model depend on the number of threads
-_SAMPLE = 2_000_000  # lines that are enough to learn from
+_SAMPLE = 1_000_000  # lines that are enough to learn from; they take minutes and, 70 characters each, 1.6 GB
 _LOST = "put its files back, or train in a new run_dir"
 _GENERATOR = threading.Lock()  # of random numbers: the library has one for all
 
@@ -57,13 +58,13 @@ class Tokenizer:
         model = self.source if side == "source" else self.target
         return [model.id_to_piece(number) for number in range(model.get_piece_size())]
 
-    def encode_source(self, lines: Sequence[str]) -> list[list[int]]:
-        """Pieces of source lines, without an end token. Text such as ``</s>`` stays text."""
-        return self.source.encode(list(lines))  # type: ignore[no-any-return]
+    def encode_source(self, lines: Sequence[str], threads: int = -1) -> list[list[int]]:
+        """Pieces of source lines, without an end token, by all cores. Text such as ``</s>`` stays text."""
+        return self.source.encode(list(lines), num_threads=threads)  # type: ignore[no-any-return]
 
-    def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
+    def encode_target(self, lines: Sequence[str], threads: int = -1) -> list[list[int]]:
         """Pieces of target lines, without begin and end tokens."""
-        return self.target.encode(list(lines))  # type: ignore[no-any-return]
+        return self.target.encode(list(lines), num_threads=threads)  # type: ignore[no-any-return]
 
     def sample_source(self, lines: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
         """Pieces of source lines, cut at random: another draw for every ``seed``, always the same for one.
@@ -152,14 +153,15 @@ def learn(
     """
     size = settings.vocab_size or default_vocab_size(pairs)
 
-    def both() -> Iterator[str]:
-        yield from source()
-        yield from target()
+    step = max(1, -(-pairs * (2 if settings.joint else 1) // _SAMPLE))  # lines of all of the text, few enough
+
+    def sample(*sides: Callable[[], Iterator[str]]) -> Iterator[str]:
+        return (line for side in sides for line in islice(side(), 0, None, step) if line.strip())
 
     models, limits = [], []
-    for lines in [both] if settings.joint else [source, target]:
+    for sides in [(source, target)] if settings.joint else [(source,), (target,)]:
         try:
-            models.append(_learn_one(lines, size, settings, seed))
+            models.append(_learn_one(partial(sample, *sides), size, settings, seed))
         except _TooLargeError as error:
             limits.append(error.limit)
     if limits:
@@ -184,7 +186,7 @@ def _coverage(lines: Iterator[str], size: int) -> float:
     What is not covered is written in bytes; 0.9995 is SentencePiece's advice for Chinese and Japanese.
     """
     counts: Counter[str] = Counter()
-    for line in islice(lines, _SAMPLE):
+    for line in lines:
         counts.update(line)
     return 1.0 if len(counts) <= (size - 260) / 4 else 0.9995
 
@@ -194,7 +196,7 @@ def _learn_one(lines: Callable[[], Iterator[str]], size: int, settings: config.T
     try:
         sentencepiece.set_random_generator_seed(seed)
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=(line for line in lines() if line.strip()),
+            sentence_iterator=lines(),
             model_writer=model,
             model_type=settings.kind,
             vocab_size=size,
@@ -207,8 +209,6 @@ def _learn_one(lines: Callable[[], Iterator[str]], size: int, settings: config.T
             eos_id=EOS,
             max_sentence_length=1 << 20,  # bytes; `prepare` has dropped what is too long, and counted it
             max_sentencepiece_length=LONGEST_PIECE,
-            input_sentence_size=_SAMPLE,
-            shuffle_input_sentence=True,
             num_threads=_THREADS,
             minloglevel=2,
         )

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from transformer_mt.decoding.hypothesis import Decodable, Hypothesis, length_limits
+from transformer_mt.decoding.candidates import greatest
+from transformer_mt.decoding.hypothesis import Decodable, Hypothesis, closing_ranks, length_limits
 from transformer_mt.special import BOS, EOS
 
 
@@ -44,6 +45,7 @@ def beam_search(
                 keep.append(row)
         if not keep:
             break
+        keep = closing_ranks(keep)
         kept = torch.tensor(keep, device=device)
         alive = [alive[row] for row in keep]
         # The first N candidates that go on: a stable sort puts those that end last.
@@ -57,14 +59,12 @@ def beam_search(
 
 def _candidates(logits: Tensor, scores: Tensor, beam: int, *, first: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The 2N best continuations of each sentence: their scores, the beam they continue, their token; [B, 2N] each."""
-    vocabulary = logits.shape[-1]
-    logits = logits.float()
     if first:
         logits[:, EOS] = float("-inf")
-    log_p = logits.log_softmax(-1).view(*scores.shape, vocabulary)  # [B, N, V]
-    total = (scores[:, :, None] + log_p).flatten(1)  # [B, N·V]
+    log_p, token = greatest(logits.log_softmax(-1, dtype=torch.float32), 2 * beam)  # [R, ≤ 2N]
+    total = (scores[:, :, None] + log_p.view(*scores.shape, -1)).flatten(1)  # [B, N·2N]
     best, index = total.topk(min(2 * beam, total.shape[1]), dim=1)
-    return best, index // vocabulary, index % vocabulary
+    return best, index // log_p.shape[1], token.view(len(scores), -1).gather(1, index)
 
 
 def _like(index: Tensor, tokens: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from transformer_mt.decoding.hypothesis import Decodable, Hypothesis, length_limits
+from transformer_mt.decoding.candidates import greatest
+from transformer_mt.decoding.hypothesis import Decodable, Hypothesis, closing_ranks, length_limits
 from transformer_mt.special import BOS, EOS
 
 
@@ -20,11 +21,9 @@ def greedy(model: Decodable, source: Tensor, length_penalty: float = 1.0) -> lis
     while alive:
         logits, state = model.step(ids, state)
         length += 1
-        logits = logits.float()
         if length == 1:
             logits[:, EOS] = float("-inf")
-        best, ids = logits.max(-1)
-        log_p = best - logits.logsumexp(-1)
+        log_p, ids = (x[:, 0] for x in greatest(logits.log_softmax(-1, dtype=torch.float32), 1))
         going = []
         for row, (sentence, token, value) in enumerate(zip(alive, ids.tolist(), log_p.tolist(), strict=True)):
             total[sentence] += value
@@ -35,6 +34,7 @@ def greedy(model: Decodable, source: Tensor, length_penalty: float = 1.0) -> lis
                 if length < limits[sentence]:
                     going.append(row)
         if len(going) < len(alive):
+            going = closing_ranks(going)
             rows = torch.tensor(going, dtype=torch.int64, device=source.device)
             alive, ids = [alive[row] for row in going], ids[rows]
             if going:

@@ -42,3 +42,10 @@ def length_limits(source: Tensor, position_limit: int | None) -> list[int]:
     """The most tokens, end token counted, of the translation of each row of source [B, S]: 2·S + 10, or the limit."""
     limits = [2 * int(n) + 10 for n in (source != PAD).sum(1)]
     return limits if position_limit is None else [min(limit, position_limit) for limit in limits]
+
+
+def closing_ranks(kept: list[int]) -> list[int]:
+    """Rows that stay, ascending, in the order in which the last ones take the places of those that left."""
+    count, staying = len(kept), set(kept)
+    last = (row for row in kept if row >= count)
+    return [row if row in staying else next(last) for row in range(count)]

@@ -15,6 +15,7 @@ from transformer_mt.rundir import RunDirectory, write_atomically
 from transformer_mt.terminal import bar
 from transformer_mt.training.metrics import Validation
 from transformer_mt.translate import Translator
+from transformer_mt.workers import AllCores
 
 
 def make_validation(config: Config, paths: RunDirectory, translator: Translator) -> Any:
@@ -41,6 +42,7 @@ def make_validation(config: Config, paths: RunDirectory, translator: Translator)
             }
             for name, (sources, references) in sets.items()
         }
+        translator.release()
         samples = [(sources[n], hypotheses[first][n], gold[n]) for n in shown]
         several = scores if len(scores) > 1 else {}
         return Validation(**scores[first], signature=str(metric.get_signature()), samples=samples, sets=several)
@@ -59,13 +61,13 @@ def evaluate(config: Config, checkpoint: str, split: str) -> dict[str, dict[str,
     if paths.config.exists() and getattr(load_config(paths.root).data, kind) != getattr(config.data, kind):
         raise ConfigError(f"data.{kind}: differs from the run's own, which is what would be scored; score other files "
                           "with mt eval RUN SOURCE REFERENCE")  # fmt: skip
-    translator = Translator.from_config(config, checkpoint)
-    names = prepare.set_names(paths.data, kind)
-    known = dict.fromkeys([kind, *names])
-    if split not in known:
-        raise ConfigError(f"--split {split}: the run has no such set; choose from {', '.join(known)}")
-    sets = {name: evaluation_set(paths.data, name) for name in names if split in (kind, name)}
-    return {name: _scored(config, checkpoint, translator, name, *texts) for name, texts in sets.items()}
+    with AllCores.from_config(config, checkpoint) as translator:
+        names = prepare.set_names(paths.data, kind)
+        known = dict.fromkeys([kind, *names])
+        if split not in known:
+            raise ConfigError(f"--split {split}: the run has no such set; choose from {', '.join(known)}")
+        sets = {name: evaluation_set(paths.data, name) for name in names if split in (kind, name)}
+        return {name: _scored(config, checkpoint, translator, name, *texts) for name, texts in sets.items()}
 
 
 def evaluate_files(config: Config, checkpoint: str, source: Path, references: list[Path]) -> dict[str, Any]:
@@ -75,9 +77,9 @@ def evaluate_files(config: Config, checkpoint: str, source: Path, references: li
     if not pairs:
         raise DataError(f"{source}: is empty; give lines to translate")
     sources, targets = zip(*pairs, strict=True)
-    translator = Translator.from_config(config, checkpoint)
     gold = [list(lines) for lines in zip(*targets, strict=True)]
-    return _scored(config, checkpoint, translator, f"file.{source.name}", list(sources), gold)
+    with AllCores.from_config(config, checkpoint) as translator:
+        return _scored(config, checkpoint, translator, f"file.{source.name}", list(sources), gold)
 
 
 def _scored(config: Config, checkpoint: str, translator: Translator, name: str, sources: list[str],

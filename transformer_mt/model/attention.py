@@ -1,12 +1,14 @@
 """Attention: softmax(Q Kᵀ / √K) V, and many heads of it (Vaswani et al. 2017, section 3.2)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from transformer_mt.model.linear import Linear, invariant_matmul
-from transformer_mt.model.positions import Rotary
+from transformer_mt.model.linear import Linear
+
+Rotate = Callable[[Tensor], Tensor]  # rotary positions; the same shape
 
 
 def attend(
@@ -18,11 +20,11 @@ def attend(
     where a query may not attend) → output [..., T, K] and weights [..., T, S]. ``scale`` is 1/√K unless given.
     """
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    scores = invariant_matmul(query * scale, key.transpose(-2, -1))  # [..., T, S]
+    scores = query * scale @ key.transpose(-2, -1)  # [..., T, S]
     if bias is not None:
         scores = scores + bias
     weights = scores.softmax(-1)
-    return invariant_matmul(weights.to(value.dtype), value), weights
+    return weights.to(value.dtype) @ value, weights
 
 
 @dataclass
@@ -45,20 +47,18 @@ class MultiHeadAttention(nn.Module):
         """[B, S, D] → [B, H, S, K], in memory as in shape: else products of one sentence would have another kernel."""
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2).contiguous()
 
-    def project(self, memory: Tensor, rotary: Rotary | None = None, start: int = 0) -> KeyValue:
-        """Keys and values of ``memory`` [B, S, D], whose first row stands at position ``start``."""
+    def project(self, memory: Tensor, rotate: Rotate | None = None) -> KeyValue:
+        """Keys and values of ``memory`` [B, S, D]; ``rotate`` turns the keys [B, H, S, K]."""
         key = self._split(self.key(memory))
-        return KeyValue(rotary(key, start) if rotary else key, self._split(self.value(memory)))
+        return KeyValue(rotate(key) if rotate else key, self._split(self.value(memory)))
 
-    def forward(
-        self, x: Tensor, memory: KeyValue, bias: Tensor | None, rotary: Rotary | None = None, start: int = 0
-    ) -> Tensor:
+    def forward(self, x: Tensor, memory: KeyValue, bias: Tensor | None, rotate: Rotate | None = None) -> Tensor:
         """x [B, T, D] attends to ``memory`` (keys [B, H, S, K]); returns [B, T, D].
 
-        ``bias`` broadcasts to [B, H, T, S]; with ``rotary``, the first row of x stands at position ``start``.
+        ``bias`` broadcasts to [B, H, T, S]; ``rotate`` turns the queries [B, H, T, K].
         """
         query = self._split(self.query(x))  # [B, H, T, K]
-        if rotary:
-            query = rotary(query, start)
+        if rotate:
+            query = rotate(query)
         heads, _ = attend(query, memory.key, memory.value, bias)
         return self.output(heads.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_mt.config import Model
-from transformer_mt.model.attention import KeyValue, MultiHeadAttention
+from transformer_mt.model.attention import KeyValue, MultiHeadAttention, Rotate
 from transformer_mt.model.linear import Linear
-from transformer_mt.model.positions import Rotary
+from transformer_mt.model.masks import Layout
 from transformer_mt.model.state import Cache
 
 
@@ -20,16 +20,31 @@ class Dropout(nn.Module):
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.threshold = round(256 * probability)
+        self.scale = 256 / (256 - self.threshold)
 
     def forward(self, x: Tensor) -> Tensor:
         """X of any shape; the identity outside training."""
-        if not self.training or self.threshold == 0:
-            return x
+        return x * (self._kept(x) * self.scale) if self.training and self.threshold else x
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        """X plus what dropout leaves of y."""
+        return torch.addcmul(x, y, self._kept(y), value=self.scale) if self.training and self.threshold else x + y
+
+    def _kept(self, x: Tensor) -> Tensor:
+        """1 for each element that stays, 0 for the others."""
         if x.device.type != "cpu":
-            return F.dropout(x, self.threshold / 256)
+            return torch.empty_like(x).bernoulli_(1 - self.threshold / 256)
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(1 << 63), None)
-        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.threshold
-        return x * (kept.to(x.dtype) * (256 / (256 - self.threshold)))
+        return (words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.threshold).to(x.dtype)
+
+
+class LayerNorm(nn.LayerNorm):
+    """(x - mean x) / √(var x + ε) · g + b, computed in float32, in the precision of x (Ba et al. 2016)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """X [..., D], normalised over D."""
+        weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
+        return F.layer_norm(input, self.normalized_shape, weight, bias, self.eps)
 
 
 class RMSNorm(nn.Module):
@@ -41,12 +56,12 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """X [..., D], normalised over D."""
-        return F.rms_norm(x, self.weight.shape, self.weight, 1e-6)
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), 1e-6)
 
 
 def make_norm(settings: Model) -> nn.Module:
     """The norm that the configuration names."""
-    return nn.LayerNorm(settings.width, eps=1e-5) if settings.norm == "layer" else RMSNorm(settings.width)
+    return LayerNorm(settings.width, eps=1e-5) if settings.norm == "layer" else RMSNorm(settings.width)
 
 
 class FeedForward(nn.Module):
@@ -55,7 +70,7 @@ class FeedForward(nn.Module):
     def __init__(self, settings: Model) -> None:
         super().__init__()
         self.activation = settings.activation
-        self.inner = Linear(settings.width, settings.feed_forward)
+        self.inner = Linear(settings.width, settings.feed_forward, relu=self.activation == "relu")
         self.gate = Linear(settings.width, settings.feed_forward) if self.activation == "swiglu" else None
         self.outer = Linear(settings.feed_forward, settings.width)
 
@@ -64,8 +79,8 @@ class FeedForward(nn.Module):
         hidden = self.inner(x)  # [B, T, F]
         if self.gate is not None:
             hidden = F.silu(hidden) * self.gate(x)
-        else:
-            hidden = F.relu(hidden) if self.activation == "relu" else F.gelu(hidden)
+        elif self.activation == "gelu":
+            hidden = F.gelu(hidden)
         return self.outer(hidden)  # type: ignore[no-any-return]
 
 
@@ -89,7 +104,7 @@ class Residual(nn.Module):
 
     def leave(self, x: Tensor, y: Tensor) -> Tensor:
         """The layer's input and the sublayer's output, put together."""
-        x = x + self.dropout(y)
+        x = self.dropout.add(x, y)
         return x if self.pre else self.norm(x)
 
 
@@ -103,11 +118,12 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(settings)
         self.feed_forward_residual = Residual(settings)
 
-    def forward(self, x: Tensor, bias: Tensor, rotary: Rotary | None) -> Tensor:
-        """X [B, S, D] → [B, S, D]; the bias [B, 1, 1, S] hides padding."""
+    def forward(self, x: Tensor, bias: Tensor, rotate: Rotate | None, layout: Layout | None = None) -> Tensor:
+        """X [B, S, D] → [B, S, D], or [1, M, D] → [1, M, D] with a layout; the bias [B, 1, 1, S] hides padding."""
         y = self.attention_residual.enter(x)
-        y = self.attention(y, self.attention.project(y, rotary), bias, rotary)
-        x = self.attention_residual.leave(x, y)
+        y = layout.pad(y) if layout else y
+        y = self.attention(y, self.attention.project(y, rotate), bias, rotate)
+        x = self.attention_residual.leave(x, layout.strip(y) if layout else y)
         return self.feed_forward_residual.leave(x, self.feed_forward(self.feed_forward_residual.enter(x)))
 
 
@@ -124,11 +140,11 @@ class DecoderLayer(nn.Module):
         self.feed_forward_residual = Residual(settings)
 
     def forward(
-        self, x: Tensor, causal: Tensor, memory: KeyValue, memory_bias: Tensor, rotary: Rotary | None
+        self, x: Tensor, causal: Tensor, memory: KeyValue, memory_bias: Tensor, rotate: Rotate | None
     ) -> Tensor:
         """All positions at once: x [B, T, D] → [B, T, D]; causal [T, T] hides what comes later."""
         y = self.self_residual.enter(x)
-        y = self.self_attention(y, self.self_attention.project(y, rotary), causal, rotary)
+        y = self.self_attention(y, self.self_attention.project(y, rotate), causal, rotate)
         x = self.self_residual.leave(x, y)
         y = self.cross_attention(self.cross_residual.enter(x), memory, memory_bias)
         return self._feed(self.cross_residual.leave(x, y))
@@ -137,21 +153,16 @@ class DecoderLayer(nn.Module):
         self,
         x: Tensor,
         written: Cache,
+        written_bias: Tensor | None,
         memory: KeyValue,
         memory_bias: Tensor,
-        beam: int,
-        rotary: Rotary | None,
+        rotate: Rotate | None,
     ) -> Tensor:
-        """One position: x [R, 1, D] → [R, 1, D]; its keys and values are added to ``written``.
-
-        The rows of a sentence, ``beam`` of them, are queries of one memory [B, H, S, K] with B · beam = R.
-        """
+        """One position of the N rows of each sentence: x [B, N, D] → [B, N, D]; ``written`` gets its keys and values."""
         y = self.self_residual.enter(x)
-        written.append(self.self_attention.project(y, rotary, written.length))
-        y = self.self_attention(y, written.read(), written.bias(), rotary, written.length - 1)
-        x = self.self_residual.leave(x, y)
-        y = self.cross_residual.enter(x).view(-1, beam, x.shape[-1])  # [B, N, D]
-        y = self.cross_attention(y, memory, memory_bias).view_as(x)
+        written.append(self.self_attention.project(y, rotate))
+        x = self.self_residual.leave(x, self.self_attention(y, written.read(), written_bias, rotate))
+        y = self.cross_attention(self.cross_residual.enter(x), memory, memory_bias)
         return self._feed(self.cross_residual.leave(x, y))
 
     def _feed(self, x: Tensor) -> Tensor:

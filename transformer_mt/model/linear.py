@@ -1,39 +1,83 @@
-"""The affine map, with arithmetic that does not depend on what else is in the batch."""
+"""The affine map: fast products, and for decoding such that do not depend on what else is in the batch."""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MIN_ROWS = 16
+_ONE_KERNEL = 16  # rows from which PyTorch's own float32 product takes one and the same kernel; oneDNN's does from 2
 
 
 class Linear(nn.Linear):
-    """x [..., in] → x Wᵀ + b [..., out].
+    """x [..., in] → x Wᵀ + b [..., out] in the precision of x, with ``relu`` max(0, x Wᵀ + b)."""
 
-    The rows of a float32 product on a CPU are bit-equal whatever their number, from 16 rows up; below, other kernels
-    round differently. So outside training fewer rows are padded up: a sentence's translation is the same alone and in
-    any batch.
-    """
+    def __init__(self, inside: int, outside: int, *, relu: bool = False) -> None:
+        super().__init__(inside, outside)
+        self.relu = relu
 
     def forward(self, input: Tensor) -> Tensor:
         """Map the last dimension."""
-        return invariant_product(input, self.weight, self.bias, exact=not self.training)
+        if torch.is_grad_enabled():
+            return _Affine.apply(input, self.weight, self.bias, self.relu)  # type: ignore[no-any-return, no-untyped-call]
+        return product(input, self.weight.to(input.dtype), self.bias.to(input.dtype), relu=self.relu)
 
 
-def invariant_product(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, exact: bool) -> Tensor:
-    """input [..., in] times weight [out, in] transposed; with ``exact`` on a CPU, in at least 16 rows."""
-    rows = input.shape[:-1].numel()
-    if not exact or rows >= MIN_ROWS or input.device.type != "cpu":
-        return F.linear(input, weight, bias)
-    padded = F.pad(input.reshape(rows, -1), (0, 0, 0, MIN_ROWS - rows))
-    return F.linear(padded, weight, bias)[:rows].view(*input.shape[:-1], -1)
+class _Affine(torch.autograd.Function):
+    """The map with its gradient: all three products by the fastest kernel, weights rounded to x's precision."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
+        output = product(x, weight.to(x.dtype), bias.to(x.dtype), relu=relu)
+        ctx.save_for_backward(x, weight, output if relu else None)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight, positive = ctx.saved_tensors
+        gradient = gradients[0].reshape(-1, len(weight))
+        if positive is not None:
+            gradient = torch.ops.aten.threshold_backward(gradient, positive.view_as(gradient), 0)
+        return (
+            product(gradient, weight.to(x.dtype).T).view_as(x),
+            outer_product(gradient, x.reshape(len(gradient), -1)).to(weight.dtype),
+            gradient.sum(0, dtype=weight.dtype),
+            None,
+        )
 
 
-def invariant_matmul(left: Tensor, right: Tensor) -> Tensor:
-    """left [B, H, T, K] times right [B, H, K, S], each pair of matrices with the kernel of batched products.
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
+    """x [..., in] times weight [out, in] transposed; by oneDNN where that beats PyTorch's choice."""
+    if HAS_ONEDNN and x.device.type == "cpu" and (x.dtype == torch.float32 or weight.is_mkldnn):
+        return _onednn(x, weight, bias, "relu" if relu else "none", [], "")  # type: ignore[no-any-return]
+    output = F.linear(x, weight, bias)
+    return output.relu_() if relu else output
+
+
+def outer_product(left: Tensor, right: Tensor) -> Tensor:
+    """leftᵀ right [out, in] of left [rows, out] and right [rows, in]; the kernel is faster when its rows are long."""
+    return product(left.T, right.T) if left.shape[1] <= right.shape[1] else product(right.T, left.T).T
+
+
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_onednn = torch.ops.mkldnn._linear_pointwise.default if HAS_ONEDNN else None
+
+
+def in_rows(x: Tensor, map_: Callable[[Tensor], Tensor]) -> Tensor:
+    """map_ of x [..., in] as a matrix, with more rows where its few would be computed by another kernel than many."""
+    least = 2 if HAS_ONEDNN else _ONE_KERNEL
+    rows = x.reshape(-1, x.shape[-1])
+    if len(rows) >= least or x.device.type != "cpu" or x.dtype != torch.float32:
+        return map_(rows).view(*x.shape[:-1], -1)
+    return map_(F.pad(rows, (0, 0, 0, least - len(rows))))[: len(rows)].view(*x.shape[:-1], -1)
+
+
+def invariant_bmm(left: Tensor, right: Tensor) -> Tensor:
+    """left [B, T, K] times right [B, K, S], each pair of matrices with the kernel of batched products.
 
     PyTorch takes that of plain products for a single pair, whose rounding depends on T; so one pair is made two.
     """
-    if left.dim() < 3 or left.shape[:-2].numel() > 1 or torch.is_grad_enabled() or left.device.type != "cpu":
-        return left @ right
-    return (left.expand(2, *left.shape[1:]) @ right.expand(2, *right.shape[1:]))[:1]
+    if len(left) > 1 or left.device.type != "cpu":
+        return torch.bmm(left, right)
+    return torch.bmm(left.expand(2, -1, -1), right.expand(2, -1, -1))[:1]

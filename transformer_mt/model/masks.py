@@ -17,3 +17,19 @@ def causal_mask(length: int, device: torch.device) -> Tensor:
 def attention_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """A mask as numbers to add to scores: 0 where it is True, minus infinity elsewhere."""
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
+
+
+class Layout:
+    """The M real positions of a batch [B, S]: what works on each position alone need not see the padding."""
+
+    def __init__(self, mask: Tensor) -> None:
+        self.shape, self.real = mask.shape, mask.flatten().nonzero()[:, 0]  # [M]
+
+    def strip(self, x: Tensor) -> Tensor:
+        """X [B, S, D] → [1, M, D]."""
+        return x.flatten(0, 1).index_select(0, self.real)[None]
+
+    def pad(self, x: Tensor) -> Tensor:
+        """X [1, M, D] → [B, S, D], zeros at padding."""
+        padded = x.new_zeros(self.shape.numel(), x.shape[-1])
+        return padded.index_copy_(0, self.real, x[0]).view(*self.shape, -1)

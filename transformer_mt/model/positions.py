@@ -67,7 +67,13 @@ class Rotary(nn.Module):
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
         """x [B, H, T, K], whose first row stands at position ``start``; the same shape."""
-        end = start + x.shape[-2]
+        return self._turn(x, start, start + x.shape[-2])
+
+    def at(self, x: Tensor, position: int) -> Tensor:
+        """x [B, H, N, K], all of whose rows stand at ``position``; the same shape."""
+        return self._turn(x, position, position + 1)
+
+    def _turn(self, x: Tensor, start: int, end: int) -> Tensor:
         if end > self.table.shape[1]:
             with torch.inference_mode(False):  # training saves it for the gradient, also when decoding has made it
                 self.table = self._angles(2 * end).to(self.table)

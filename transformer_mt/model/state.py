@@ -9,13 +9,17 @@ from transformer_mt.model.attention import KeyValue
 from transformer_mt.model.masks import attention_bias
 
 
-def key_multiple(head_width: int) -> int:
-    """The number that key lengths are filled up to a multiple of.
-
-    It makes the float32 arithmetic on a CPU independent of how long the others in a batch are: vectors of 16 numbers
-    are always full, and no product is of the few (below 400 multiplications) for which PyTorch has another kernel.
-    """
+def fewest_keys(head_width: int) -> int:
+    """The number of keys that attention has at least: for fewer than 400 multiplications, PyTorch has other kernels."""
     return 16 * -(-400 // (16 * head_width))
+
+
+def filled_up(keys: int, head_width: int) -> int:
+    """The number that keys are filled up to, a multiple of 4.
+
+    It makes the float32 arithmetic of a few queries on a CPU independent of how long the others in a batch are.
+    """
+    return max(-(-keys // 4) * 4, fewest_keys(head_width))
 
 
 @dataclass
@@ -27,53 +31,76 @@ class Memory:
 
 
 class Cache:
-    """Keys and values of the target positions written so far, with room to spare."""
+    """Keys and values of what is written so far, N rows a position, with room to spare."""
 
-    def __init__(self, rows: int, heads: int, head_width: int, like: Tensor) -> None:
-        self.length, self.multiple = 0, key_multiple(head_width)
-        self.key = like.new_zeros(rows, heads, 0, head_width)
-        self.value = self.key
+    def __init__(self, memory: KeyValue) -> None:
+        self.length = 0  # rows written: N times the positions
+        self._key = memory.key[:, :, :0]
+        self._value = self._key
 
     def append(self, new: KeyValue) -> None:
-        """Add one position: keys and values [R, H, 1, K]."""
-        if self.length == self.key.shape[2]:
-            room = new.key.new_zeros(*new.key.shape[:2], self.multiple, new.key.shape[3])
-            self.key = torch.cat((self.key.to(room.dtype), room), dim=2)
-            self.value = torch.cat((self.value.to(room.dtype), room), dim=2)
-        self.key[:, :, self.length] = new.key[:, :, 0]
-        self.value[:, :, self.length] = new.value[:, :, 0]
-        self.length += 1
+        """Add one position: keys and values [B, H, N, K]."""
+        end = self.length + new.key.shape[2]
+        if end > self._key.shape[2]:
+            room = new.key.new_empty(*new.key.shape[:2], max(end - self.length, 16, self.length), new.key.shape[3])
+            self._key, self._value = torch.cat((self._key, room), 2), torch.cat((self._value, room), 2)
+        self._key[:, :, self.length : end] = new.key
+        self._value[:, :, self.length : end] = new.value
+        self.length = end
 
     def read(self) -> KeyValue:
-        """All of it, [R, H, room, K]; the positions not yet written are hidden by :meth:`bias`."""
-        return KeyValue(self.key, self.value)
+        """All of it, [B, H, t·N, K] after t positions."""
+        return KeyValue(self._key[:, :, : self.length], self._value[:, :, : self.length])
 
-    def bias(self) -> Tensor:
-        """The bias [room] that hides what is not yet written."""
-        written = torch.arange(self.key.shape[2], device=self.key.device) < self.length
-        return attention_bias(written, self.key.dtype)
+    def select(self, sentences: Tensor) -> None:
+        """Keep ``sentences`` [B'], in that order."""
+        self._key, self._value = take(self._key, sentences), take(self._value, sentences)
 
-    def select(self, rows: Tensor) -> None:
-        """Keep ``rows`` [R'], in that order."""
-        self.key, self.value = self.key.index_select(0, rows), self.value.index_select(0, rows)
+
+def take(x: Tensor, rows: Tensor) -> Tensor:
+    """The rows [R'] of x [R, ...]; when they are no more than before, only those that move are copied, in place."""
+    if len(rows) > len(x):
+        return x[rows]
+    moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
+    if len(moved):
+        x.index_copy_(0, moved, x[rows[moved]])
+    return x[: len(rows)]
 
 
 @dataclass
 class State:
-    """What a Transformer needs to write the next token of R = B · beam rows, the rows of a sentence side by side."""
+    """What a Transformer needs to write the next token of R = B · N rows, the rows of a sentence side by side.
+
+    Keys and values stay where they were written. What a beam continues is told by ``ancestors`` alone: row n of a
+    sentence attends, of each position's N rows, to the one that it descends from.
+    """
 
     written: list[Cache]  # one a decoder layer
     memory: list[KeyValue]  # likewise, [B, H, S, K]
     memory_bias: Tensor  # [B, 1, 1, S]
-    beam: int
+    ancestors: Tensor  # [B, N, t·N] True = may attend
+    length: int = 0  # positions written
+
+    def advance(self) -> Tensor | None:
+        """Make ready for the next position; the bias [B, 1, N, t·N] of attention to all so far, none if N is 1."""
+        sentences, beam, _ = self.ancestors.shape
+        self.length += 1
+        if beam == 1:
+            return None
+        itself = torch.eye(beam, dtype=torch.bool, device=self.ancestors.device).expand(sentences, -1, -1)
+        self.ancestors = torch.cat((self.ancestors, itself), dim=2)
+        return attention_bias(self.ancestors[:, None], self.memory_bias.dtype)
 
     def select(self, rows: Tensor) -> None:
-        """Keep ``rows`` [R'] in that order; they may repeat or be fewer, ``beam`` of one sentence side by side."""
-        for cache in self.written:
-            cache.select(rows)
-        sentences = rows[:: self.beam] // self.beam  # [B']
-        if len(sentences) != len(self.memory_bias) or not torch.equal(
-            sentences, torch.arange(len(sentences), device=rows.device)
-        ):
-            self.memory = [KeyValue(m.key[sentences], m.value[sentences]) for m in self.memory]
-            self.memory_bias = self.memory_bias[sentences]
+        """Keep ``rows`` [R'] in that order; they may repeat or be fewer, N of one sentence side by side."""
+        before, beam, positions = self.ancestors.shape
+        rows = rows.view(-1, beam)
+        sentences = rows[:, 0] // beam  # [B']
+        if len(sentences) != before or not torch.equal(sentences, torch.arange(before, device=rows.device)):
+            for cache in self.written:
+                cache.select(sentences)
+            self.memory = [KeyValue(take(m.key, sentences), take(m.value, sentences)) for m in self.memory]
+            self.memory_bias = take(self.memory_bias, sentences)
+            self.ancestors = self.ancestors[sentences]
+        if beam > 1:
+            self.ancestors = self.ancestors.gather(1, (rows % beam)[:, :, None].expand(-1, -1, positions))

@@ -1,18 +1,20 @@
 """The encoder-decoder Transformer (Vaswani et al. 2017), pre-norm by default."""
 
 import math
+from functools import partial
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_mt import config
 from transformer_mt.model.attention import KeyValue
 from transformer_mt.model.layers import DecoderLayer, Dropout, EncoderLayer, make_norm
-from transformer_mt.model.linear import invariant_product
-from transformer_mt.model.masks import attention_bias, causal_mask, padding_mask
+from transformer_mt.model.linear import product
+from transformer_mt.model.masks import Layout, attention_bias, causal_mask, padding_mask
 from transformer_mt.model.positions import Learned, Rotary, Sinusoidal
-from transformer_mt.model.state import Cache, Memory, State, key_multiple
+from transformer_mt.model.state import Cache, Memory, State, fewest_keys, filled_up
 from transformer_mt.special import PAD
 
 
@@ -26,6 +28,7 @@ class Transformer(nn.Module):
     def __init__(self, settings: config.Model, source_vocabulary: int, target_vocabulary: int | None = None) -> None:
         super().__init__()
         self.settings, self.head_width = settings, settings.width // settings.heads
+        self.precision = torch.float32  # of activations; weights, their gradients and sums stay float32
         self.source_embedding = nn.Embedding(source_vocabulary, settings.width)
         self.target_embedding = (
             self.source_embedding if target_vocabulary is None else nn.Embedding(target_vocabulary, settings.width)
@@ -39,6 +42,7 @@ class Transformer(nn.Module):
         pre = settings.norm_position == "pre"
         self.encoder_norm = make_norm(settings) if pre else nn.Identity()
         self.decoder_norm = make_norm(settings) if pre else nn.Identity()
+        self.output: nn.Module | None = None  # another form of the projection: see packing.py
         self._initialise()
 
     def _positions(self) -> nn.Module | None:
@@ -67,17 +71,21 @@ class Transformer(nn.Module):
         x = F.embedding(ids, embedding.weight) * math.sqrt(self.settings.width)
         if positions is not None:
             x = positions(x, start)
-        return self.dropout(x)  # type: ignore[no-any-return]
+        return self.dropout(x).to(self.precision)  # type: ignore[no-any-return]
 
     def encode(self, source: Tensor) -> Memory:
         """Encode source ids [B, S], filled up with PAD."""
+        layout = None
         if not self.training:
-            source = F.pad(source, (0, -source.shape[1] % key_multiple(self.head_width)), value=PAD)
+            source = F.pad(source, (0, max(0, fewest_keys(self.head_width) - source.shape[1])), value=PAD)
+            layout = Layout(source != PAD)
         x = self._embed(source, self.source_embedding, self.source_positions)  # [B, S, D]
         bias = attention_bias(padding_mask(source, PAD), x.dtype)
+        x = layout.strip(x) if layout else x
         for layer in self.encoder:
-            x = layer(x, bias, self.rotary)
-        return Memory(self.encoder_norm(x), bias)
+            x = layer(x, bias, self.rotary, layout)
+        x = self.encoder_norm(x)
+        return Memory(layout.pad(x) if layout else x, bias)
 
     def forward(self, source: Tensor, target_in: Tensor) -> Tensor:
         """Teacher forcing: source [B, S] and the shifted target [B, T] → hidden [B, T, D], not yet projected to V."""
@@ -98,13 +106,20 @@ class Transformer(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden [..., D] → logits [..., V]."""
-        return invariant_product(hidden, self.projection, exact=not self.training)
+        if self.output is not None:
+            return self.output(hidden)  # type: ignore[no-any-return]
+        return product(hidden, self.projection.to(hidden.dtype))
 
     def start(self, memory: Memory, beam: int) -> State:
         """The state before the first target token, for ``beam`` rows of each sentence."""
-        rows = len(memory.hidden) * beam
-        written = [Cache(rows, self.settings.heads, self.head_width, memory.hidden) for _ in self.decoder]
-        return State(written, self._source_keys(memory), memory.bias, beam)
+        length = memory.hidden.shape[1]
+        more = filled_up(length, self.head_width) - length
+        keys = [
+            KeyValue(*(F.pad(x, (0, 0, 0, more)) for x in (keys.key, keys.value))) for keys in self._source_keys(memory)
+        ]
+        bias = F.pad(memory.bias, (0, more), value=float("-inf"))
+        nothing = torch.empty(len(memory.hidden), beam, 0, dtype=torch.bool, device=memory.hidden.device)
+        return State([Cache(layer) for layer in keys], keys, bias, nothing)
 
     def _source_keys(self, memory: Memory) -> list[KeyValue]:
         """The keys and values of the source, [B, H, S, K] each, for every layer of the decoder."""
@@ -112,7 +127,10 @@ class Transformer(nn.Module):
 
     def step(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         """The last token of each row, ids [R] → logits [R, V] of the next, and the state with it."""
-        x = self._embed(ids[:, None], self.target_embedding, self.target_positions, state.written[0].length)
+        position, bias = state.length, state.advance()
+        rotate = partial(self.rotary.at, position=position) if self.rotary else None
+        x = self._embed(ids[:, None], self.target_embedding, self.target_positions, position)
+        x = x.view(len(state.memory_bias), -1, self.settings.width)  # [B, N, D]
         for layer, written, memory in zip(self.decoder, state.written, state.memory, strict=True):
-            x = layer.step(x, written, memory, state.memory_bias, state.beam, self.rotary)  # type: ignore[operator]
-        return self.logits(self.decoder_norm(x)[:, 0]), state
+            x = cast(DecoderLayer, layer).step(x, written, bias, memory, state.memory_bias, rotate)
+        return self.logits(self.decoder_norm(x)).view(len(ids), -1), state

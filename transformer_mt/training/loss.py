@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_CHUNK = 1024  # rows whose logits are held at once
+from transformer_mt.model.linear import outer_product, product
+
+_CHUNK = 512  # rows whose logits are held at once
 
 
 @dataclass(frozen=True)
@@ -38,24 +40,38 @@ class _FusedLoss(torch.autograd.Function):
         vocabulary = len(projection)
         wrong, right = smoothing / (vocabulary - 1), 1 - smoothing
         weight = projection.to(hidden.dtype)
+        everything = projection.sum(0)  # [D]: hidden times it is the sum of a row's logits
         hidden_gradient = torch.empty_like(hidden)
         weight_gradient = torch.zeros_like(projection)
         smoothed = torch.zeros((), device=hidden.device)
         nll = torch.zeros((), device=hidden.device)
+        # Room for a chunk in float32 and in the precision of hidden: new memory for each would cost as much as softmax.
+        rounded = hidden.dtype != torch.float32
+        if rounded:
+            exact, rough = (
+                torch.empty(_CHUNK, vocabulary, dtype=d, device=hidden.device) for d in (torch.float32, hidden.dtype)
+            )
         for start in range(0, len(hidden), _CHUNK):
             rows, gold = hidden[start : start + _CHUNK], target[start : start + _CHUNK, None]
-            logits = (rows @ weight.T).float()  # [chunk, V]
-            log_sum = logits.logsumexp(-1, keepdim=True)
-            row_nll = (log_sum - logits.gather(1, gold)).sum()
-            all_nll = vocabulary * log_sum.sum() - logits.sum()
+            logits = product(rows, weight)  # [chunk, V]
+            if rounded:
+                logits = exact[: len(rows)].copy_(logits)
+            chosen, greatest = logits.gather(1, gold), logits.amax(1, keepdim=True)
+            p = torch.softmax(logits, 1, out=logits)
+            log_sum = greatest - p.amax(1, keepdim=True).log()  # of the likeliest token, p = exp(greatest - log_sum)
+            row_nll = (log_sum - chosen).sum()
+            all_nll = vocabulary * log_sum.sum() - rows.float().sum(0) @ everything
             nll += row_nll
             smoothed += (right - wrong) * row_nll + wrong * all_nll
             if learning:
-                gradient = logits.sub_(log_sum).exp_().sub_(wrong)
-                gradient.scatter_add_(1, gold, gradient.new_full(gold.shape, wrong - right))
-                gradient = gradient.to(hidden.dtype)
-                hidden_gradient[start : start + _CHUNK] = gradient @ weight
-                weight_gradient += gradient.T @ rows
+                # The gradient is p - q; what q is everywhere, ε/(V-1), is taken off at the end.
+                p.scatter_add_(1, gold, p.new_full(gold.shape, wrong - right))
+                gradient = rough[: len(rows)].copy_(p) if rounded else p
+                hidden_gradient[start : start + _CHUNK] = product(gradient, weight.T)
+                weight_gradient += outer_product(gradient, rows)
+        if learning:
+            hidden_gradient -= wrong * everything
+            weight_gradient -= wrong * hidden.float().sum(0)
         ctx.save_for_backward(hidden_gradient, weight_gradient)
         ctx.mark_non_differentiable(nll)
         return smoothed, nll

@@ -14,8 +14,9 @@ from torch import nn
 from transformer_mt.checkpoint import Checkpoints, load_optimizer, load_weights, model_weights, optimizer_tensors
 from transformer_mt.config import Training
 from transformer_mt.data.batching import Batches, Bucket, Position
-from transformer_mt.device import autocast, choose_precision
+from transformer_mt.device import choose_precision
 from transformer_mt.errors import NumericsError
+from transformer_mt.memory import keep_freed_memory
 from transformer_mt.model.transformer import Transformer
 from transformer_mt.special import PAD
 from transformer_mt.training.loss import smoothed_cross_entropy
@@ -75,11 +76,13 @@ class Trainer:
         about: dict[str, Any],
         started: float,
     ) -> None:
+        keep_freed_memory()
         self.model, self.batches, self.settings = model, batches, settings
         self.checkpoints, self.metrics, self.validate = checkpoints, metrics, validate
         self.seed, self.about = seed, about
         self.device = model.projection.device
         self.precision = choose_precision(settings.precision, self.device)
+        model.precision = self.precision
         self.optimizer = make_optimizer(model, settings)
         # Small gradients vanish in float16 unless the loss is scaled up (Micikevicius et al. 2018).
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
@@ -143,12 +146,10 @@ class Trainer:
         nll = torch.zeros((), device=self.device)
         for number, batch in enumerate(batches):
             torch.manual_seed(derive_seed(self.seed, "dropout", step, number))
-            real = batch.target_out != PAD
-            with autocast(self.device, self.precision):
-                hidden = self.model(batch.source, batch.target_in)[real]  # [M, D]
-            loss = smoothed_cross_entropy(
-                hidden.to(self.precision), self.model.projection, batch.target_out[real], self.settings.label_smoothing
-            )
+            target = batch.target_out.flatten()
+            real = (target != PAD).nonzero()[:, 0]  # [M]
+            hidden = self.model(batch.source, batch.target_in).flatten(0, 1).index_select(0, real)  # [M, D]
+            loss = smoothed_cross_entropy(hidden, self.model.projection, target[real], self.settings.label_smoothing)
             self.scaler.scale(loss.smoothed / tokens).backward()  # type: ignore[no-untyped-call]
             smoothed += loss.smoothed.detach()
             nll += loss.nll

@@ -1,0 +1,107 @@
+"""Train MarianMT of Hugging Face transformers for BLEU, with the settings of a configuration of `mt`."""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import sacrebleu
+import sentencepiece
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSeq2SeqLM
+
+from benchmarks.peers.train_hf import batches, make_model, padded
+from benchmarks.peers.work import BOS, EOS, PAD, Work
+
+BATCH = 128  # sentences that are translated at once
+
+
+def rate(step: int, peak: float, warmup: int) -> float:
+    """Noam's curve (Vaswani et al. 2017, equation 3) scaled to a peak; steps count from 1."""
+    return peak * min(step / warmup, (warmup / step) ** 0.5)
+
+
+def translate(model: Any, pieces: Any, lines: list[str]) -> list[str]:
+    """Greedy translations, in order; batches are of like length."""
+    ids = pieces.encode(lines)
+    texts = [""] * len(lines)
+    order = sorted(range(len(lines)), key=lambda n: len(ids[n]))
+    for start in range(0, len(order), BATCH):
+        chosen = order[start : start + BATCH]
+        source = padded([[*ids[n], EOS] for n in chosen], PAD)
+        output: Tensor = model.generate(
+            input_ids=source,
+            attention_mask=source.ne(PAD),
+            num_beams=1,
+            do_sample=False,
+            max_new_tokens=int(1.5 * source.shape[1]) + 10,
+        )
+        for n, row in zip(chosen, output.tolist(), strict=True):
+            texts[n] = pieces.decode([i for i in row if i not in (PAD, BOS, EOS)])
+    return texts
+
+
+def main() -> None:
+    """Train until the process is ended; ``metrics.jsonl`` has validations in the manner of `mt`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("settings", type=json.loads, help="the sections model and training of mt's configuration")
+    options = parser.parse_args()
+    work, sizes, training = Work.load(options.folder), options.settings["model"], options.settings["training"]
+    config = make_model(work).config
+    config.update(
+        {
+            "d_model": sizes["width"],
+            "dropout": sizes["dropout"],
+            "init_std": sizes["width"] ** -0.5,  # as fairseq's and ours; the default, 0.02, is for wide models
+            **{f"{part}_layers": sizes["layers"] for part in ("encoder", "decoder")},
+            **{f"{part}_attention_heads": sizes["heads"] for part in ("encoder", "decoder")},
+            **{f"{part}_ffn_dim": sizes["feed_forward"] for part in ("encoder", "decoder")},
+        }
+    )
+    torch.manual_seed(1)
+    model = AutoModelForSeq2SeqLM.from_config(config, attn_implementation="eager").train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), betas=training["adam_betas"], weight_decay=training["weight_decay"], fused=True
+    )
+    smoothed = nn.CrossEntropyLoss(label_smoothing=training["label_smoothing"], ignore_index=PAD)
+    pieces = sentencepiece.SentencePieceProcessor(model_file=work.tokenizer)
+    sources, references = (
+        (Path(work.run) / "data" / f"valid.{side}.txt").read_text(encoding="utf-8").splitlines()
+        for side in ("source", "target")
+    )
+    pairs = list(zip(work.ids("source"), work.ids("target"), strict=True))
+    (options.folder / "hf").mkdir(exist_ok=True)
+    log = (options.folder / "hf" / "metrics.jsonl").open("w", encoding="utf-8", buffering=1)
+    begun = time.monotonic()
+    for step, batch in enumerate(batches(pairs), start=1):
+        source = padded([[*ids, EOS] for ids, _ in batch], PAD)
+        target_in = padded([[BOS, *ids] for _, ids in batch], PAD)
+        target_out = padded([[*ids, EOS] for _, ids in batch], PAD)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(
+                input_ids=source, attention_mask=source.ne(PAD), decoder_input_ids=target_in, use_cache=False
+            ).logits
+            loss = smoothed(logits.flatten(0, 1), target_out.flatten())
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), training["clip_norm"])
+        for group in optimizer.param_groups:
+            group["lr"] = rate(step, training["learning_rate"], training["warmup_steps"])
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if step % training["log_every"] == 0:
+            event = {"event": "train", "step": step, "loss": loss.item(), "seconds": time.monotonic() - begun}
+            log.write(json.dumps(event) + "\n")
+        if step % training["validate_every"] == 0:
+            model.eval()
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+                texts = translate(model, pieces, sources)
+            model.train()
+            bleu = sacrebleu.corpus_bleu(texts, [references]).score
+            log.write(json.dumps({"event": "valid", "step": step, "bleu": bleu}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
