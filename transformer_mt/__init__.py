@@ -10,14 +10,16 @@ One legend for the letters of tensor shapes in the whole package:
 Tensors are batch-first; in boolean masks True means "may attend".
 """
 
+import os
 from typing import TYPE_CHECKING, Any
-
-from transformer_mt.memory import keep_few_kernels
 
 __version__ = "0.1.0"
 __all__ = ["Translator"]
 
-keep_few_kernels()
+# Before torch is imported: oneDNN is to keep 16 compiled kernels, not 1024. Training meets a new shape in nearly every
+# batch. To compile its kernels takes no time that could be measured; to keep them takes hundreds of megabytes.
+for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_cache, "16")
 
 if TYPE_CHECKING:
     from transformer_mt.translate import Translator

@@ -16,7 +16,7 @@ def greatest(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if spans <= count:
         return x.topk(min(count, vocabulary), dim=1)
     inside = torch.arange(_SPAN, device=x.device)
-    best = x[:, : spans * _SPAN].unflatten(1, (spans, _SPAN)).amax(2).topk(count, dim=1).indices  # [R, count]
+    best = x[:, : spans * _SPAN].reshape(len(x), spans, _SPAN).amax(2).topk(count, dim=1).indices  # [R, count]
     places = (best[:, :, None] * _SPAN + inside).flatten(1)
     rest = torch.arange(spans * _SPAN, vocabulary, device=x.device).expand(len(x), -1)
     places = torch.cat((places, rest), dim=1)

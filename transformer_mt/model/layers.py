@@ -158,7 +158,7 @@ class DecoderLayer(nn.Module):
         memory_bias: Tensor,
         rotate: Rotate | None,
     ) -> Tensor:
-        """One position of the N rows of each sentence: x [B, N, D] → [B, N, D]; ``written`` gets its keys and values."""
+        """One position of N rows a sentence: x [B, N, D] → [B, N, D]; ``written`` gets its keys and values."""
         y = self.self_residual.enter(x)
         written.append(self.self_attention.project(y, rotate))
         x = self.self_residual.leave(x, self.self_attention(y, written.read(), written_bias, rotate))

@@ -50,7 +50,8 @@ class _Affine(torch.autograd.Function):
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
     """x [..., in] times weight [out, in] transposed; by oneDNN where that beats PyTorch's choice."""
     if HAS_ONEDNN and x.device.type == "cpu" and (x.dtype == torch.float32 or weight.is_mkldnn):
-        return _onednn(x, weight, bias, "relu" if relu else "none", [], "")  # type: ignore[no-any-return]
+        after = "relu" if relu else "none"
+        return torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, after, [], "")  # type: ignore[no-any-return]
     output = F.linear(x, weight, bias)
     return output.relu_() if relu else output
 
@@ -60,17 +61,19 @@ def outer_product(left: Tensor, right: Tensor) -> Tensor:
     return product(left.T, right.T) if left.shape[1] <= right.shape[1] else product(right.T, left.T).T
 
 
-HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-_onednn = torch.ops.mkldnn._linear_pointwise.default if HAS_ONEDNN else None
+HAS_ONEDNN = bool(torch.backends.mkldnn.is_available()) and hasattr(  # type: ignore[no-untyped-call]
+    torch.ops.mkldnn, "_linear_pointwise"
+)
 
 
 def in_rows(x: Tensor, map_: Callable[[Tensor], Tensor]) -> Tensor:
-    """map_ of x [..., in] as a matrix, with more rows where its few would be computed by another kernel than many."""
+    """map_ of x [..., in] with more rows where its few would be computed by another kernel than many."""
     least = 2 if HAS_ONEDNN else _ONE_KERNEL
-    rows = x.reshape(-1, x.shape[-1])
-    if len(rows) >= least or x.device.type != "cpu" or x.dtype != torch.float32:
-        return map_(rows).view(*x.shape[:-1], -1)
-    return map_(F.pad(rows, (0, 0, 0, least - len(rows))))[: len(rows)].view(*x.shape[:-1], -1)
+    count = x.shape[:-1].numel()
+    if count >= least or x.device.type != "cpu" or x.dtype != torch.float32:
+        return map_(x)
+    rows = F.pad(x.reshape(count, -1), (0, 0, 0, least - count))
+    return map_(rows)[:count].view(*x.shape[:-1], -1)
 
 
 def invariant_bmm(left: Tensor, right: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
-"""A model made ready for decoding on a CPU: weights laid out in advance for the product's kernel, or as 8-bit integers."""
+"""A model made ready for decoding: weights laid out in advance for the kernel of products, or as 8-bit integers."""
 
 import math
+from collections.abc import Callable
 from copy import deepcopy
 
 import torch
@@ -13,6 +14,8 @@ from transformer_mt.model.transformer import Transformer
 
 _ROWS = 64  # of the products that the layout is for
 
+_Affine = Callable[[Tensor], Tensor]
+
 
 def packed(model: Transformer, precision: torch.dtype) -> Transformer:
     """A copy that computes in ``precision`` and shares all that need not change; its weights cannot be trained.
@@ -22,11 +25,11 @@ def packed(model: Transformer, precision: torch.dtype) -> Transformer:
     copy = deepcopy(model, {id(parameter): parameter for parameter in model.parameters()}).eval()
     copy.precision = torch.float32 if precision == torch.int8 else precision
     for module in list(copy.modules()):
-        for name, child in module.named_children():
+        for name, child in list(module.named_children()):
             if isinstance(child, MultiHeadAttention):
-                setattr(module, name, PackedAttention(child, precision))
+                _replace(module, name, PackedAttention(child, precision))
             elif isinstance(child, Linear):
-                setattr(module, name, _pack(child.weight, child.bias, precision, relu=child.relu))
+                _replace(module, name, _pack(child.weight, child.bias, precision, relu=child.relu))
         if isinstance(module, LayerNorm | RMSNorm):
             for name, parameter in module.named_parameters():
                 setattr(module, name, nn.Parameter(parameter.detach().to(copy.precision), requires_grad=False))
@@ -34,24 +37,28 @@ def packed(model: Transformer, precision: torch.dtype) -> Transformer:
     return copy
 
 
-def _pack(weight: Tensor, bias: Tensor | None, precision: torch.dtype, *, relu: bool = False) -> nn.Module:
+def _replace(module: nn.Module, name: str, function: Callable[..., Tensor]) -> None:
+    """By what is no module: to call one costs more than many a product of a single sentence."""
+    delattr(module, name)
+    setattr(module, name, function)
+
+
+def _pack(weight: Tensor, bias: Tensor | None, precision: torch.dtype, *, relu: bool = False) -> _Affine:
     weight, bias = weight.detach(), None if bias is None else bias.detach()
     if precision == torch.int8:
         return Int8Linear(weight, bias, relu)
     return PackedLinear(weight.to(precision), None if bias is None else bias.to(precision), relu)
 
 
-class PackedAttention(nn.Module):
+class PackedAttention:
     """Multi-head attention with one product for keys and values, and 1/√K inside that of queries."""
 
     def __init__(self, attention: MultiHeadAttention, precision: torch.dtype) -> None:
-        super().__init__()
         self.heads = attention.heads
         query, key, value, output = attention.query, attention.key, attention.value, attention.output
         scale = 1 / math.sqrt(len(query.weight) // self.heads)
         self.query = _pack(query.weight * scale, query.bias * scale, precision)
-        both = [torch.cat(parts) for parts in ((key.weight, value.weight), (key.bias, value.bias))]
-        self.key_value = _pack(*both, precision)
+        self.key_value = _pack(torch.cat((key.weight, value.weight)), torch.cat((key.bias, value.bias)), precision)
         self.output = _pack(output.weight, output.bias, precision)
 
     def project(self, memory: Tensor, rotate: Rotate | None = None) -> KeyValue:
@@ -60,7 +67,7 @@ class PackedAttention(nn.Module):
         key, value = both.permute(2, 0, 3, 1, 4).contiguous().unbind()  # [B, H, S, K] each
         return KeyValue(rotate(key) if rotate else key, value)
 
-    def forward(self, x: Tensor, memory: KeyValue, bias: Tensor | None, rotate: Rotate | None = None) -> Tensor:
+    def __call__(self, x: Tensor, memory: KeyValue, bias: Tensor | None, rotate: Rotate | None = None) -> Tensor:
         """As :meth:`MultiHeadAttention.forward`."""
         rows, length, width = x.shape
         query = self.query(x).view(rows, length, self.heads, -1).transpose(1, 2)  # [B, H, T, K]
@@ -71,19 +78,18 @@ class PackedAttention(nn.Module):
             scores.view(rows, self.heads, length, -1).add_(bias)
         heads = invariant_bmm(scores.softmax(-1), memory.value.flatten(0, 1))  # [B·H, T, K]
         heads = heads.view(rows, self.heads, length, -1).transpose(1, 2).reshape(rows, length, width)
-        return self.output(heads)  # type: ignore[no-any-return]
+        return self.output(heads)
 
 
-class PackedLinear(nn.Module):
+class PackedLinear:
     """x [..., in] → x Wᵀ + b [..., out], equal for a row whatever the others are (in float32 on a CPU)."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, relu: bool) -> None:
-        super().__init__()
         on_cpu = HAS_ONEDNN and weight.device.type == "cpu"
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS) if on_cpu else weight
         self.bias, self.relu, self.outside = bias, relu, len(weight)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         """Map the last dimension."""
         return in_rows(x, self._map)
 
@@ -91,16 +97,15 @@ class PackedLinear(nn.Module):
         return product(rows, self.weight, self.bias, relu=self.relu)
 
 
-class Int8Linear(nn.Module):
+class Int8Linear:
     """The map in 8-bit integers, a scale for each row of x and of W: round(x / s) · round(W / r)ᵀ · s · r + b."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, relu: bool) -> None:
-        super().__init__()
         self.scale = weight.abs().amax(1).clamp_min(1e-8) / 127  # [out]
         self.weight = (weight / self.scale[:, None]).round().to(torch.int8).T  # [in, out]
         self.bias, self.relu = bias, relu
 
-    def forward(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         """Map the last dimension."""
         rows = x.reshape(-1, x.shape[-1])
         scale = rows.abs().amax(1, keepdim=True).clamp_min_(1e-8).div_(127)

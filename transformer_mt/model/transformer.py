@@ -1,6 +1,7 @@
 """The encoder-decoder Transformer (Vaswani et al. 2017), pre-norm by default."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 from transformer_mt import config
 from transformer_mt.model.attention import KeyValue
 from transformer_mt.model.layers import DecoderLayer, Dropout, EncoderLayer, make_norm
-from transformer_mt.model.linear import product
 from transformer_mt.model.masks import Layout, attention_bias, causal_mask, padding_mask
 from transformer_mt.model.positions import Learned, Rotary, Sinusoidal
 from transformer_mt.model.state import Cache, Memory, State, fewest_keys, filled_up
@@ -42,7 +42,7 @@ class Transformer(nn.Module):
         pre = settings.norm_position == "pre"
         self.encoder_norm = make_norm(settings) if pre else nn.Identity()
         self.decoder_norm = make_norm(settings) if pre else nn.Identity()
-        self.output: nn.Module | None = None  # another form of the projection: see packing.py
+        self.output: Callable[[Tensor], Tensor] | None = None  # another form of the projection: see packing.py
         self._initialise()
 
     def _positions(self) -> nn.Module | None:
@@ -107,8 +107,8 @@ class Transformer(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden [..., D] → logits [..., V]."""
         if self.output is not None:
-            return self.output(hidden)  # type: ignore[no-any-return]
-        return product(hidden, self.projection.to(hidden.dtype))
+            return self.output(hidden)
+        return F.linear(hidden, self.projection.to(hidden.dtype))
 
     def start(self, memory: Memory, beam: int) -> State:
         """The state before the first target token, for ``beam`` rows of each sentence."""
