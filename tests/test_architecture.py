@@ -22,7 +22,7 @@ ROWS = {
     3: {"translate", "training"},
     2: {"decoding", "checkpoint"},
     1: {"model", "data", "rundir"},
-    0: {"config", "config_file", "errors", "special", "terminal", "device", "memory", "strict_yaml"},
+    0: {"config", "config_file", "errors", "special", "terminal", "device", "memory", "parallel", "strict_yaml"},
 }
 ROW_OF = {room: row for row, rooms in ROWS.items() for room in rooms}
 

@@ -7,22 +7,25 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from functools import partial
+from multiprocessing import active_children
 from operator import length_hint
 from pathlib import Path
 
 import pytest
 
-from transformer_mt.data import parallel
-from transformer_mt.data.parallel import in_order
-from transformer_mt.errors import SystemFault
+from transformer_mt import parallel
+from transformer_mt.errors import DataError, SystemFault
+from transformer_mt.parallel import Pool, in_order
 
 PATIENCE = 60  # seconds
 
 
 @pytest.fixture(autouse=True)
 def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "ALONE", 0)
-    monkeypatch.setattr(parallel, "_cores", lambda: 2)
+    monkeypatch.setattr(parallel, "PAYS", 0.0)
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
 
 
 def uneven(number: int) -> tuple[int, int]:
@@ -40,25 +43,80 @@ def test_results_come_in_order_with_their_jobs(count: int) -> None:
     assert os.getpid() not in processes
 
 
-def test_few_jobs_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "ALONE", 3)
+def test_short_work_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "_Worker", None)
-    assert [result for _, result in in_order(str, range(3))] == ["0", "1", "2"]
-    monkeypatch.setattr(parallel, "_cores", lambda: 1)
+    monkeypatch.setattr(parallel, "cores", lambda: 1)
     assert [result for _, result in in_order(str, range(5))] == ["0", "1", "2", "3", "4"]
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    monkeypatch.setattr(parallel, "PAYS", 1000.0)
+    assert [result for _, result in in_order(str, range(3))] == ["0", "1", "2"]
+
+
+def test_others_are_started_once_work_has_taken_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two jobs of 5 s by a clock that the caller moves on, too, which does not count."""
+    now = [0.0]
+    monkeypatch.setattr(parallel, "PAYS", 8.0)
+    monkeypatch.setattr("transformer_mt.parallel.time.monotonic", lambda: now[0])
+
+    def here(_: int) -> int:
+        now[0] += 5.0
+        return os.getpid()
+
+    ours = []
+    with Pool(process_of, 2) as pool:
+        for _, process in pool.in_order(range(5), here):
+            ours.append(process == os.getpid())
+            now[0] += 5.0
+    assert ours == [True, True, False, False, False]
+
+
+def process_of(_: int) -> int:
+    return os.getpid()
 
 
 def test_jobs_are_read_only_as_they_can_be_done() -> None:
-    left = iter(range(30))
+    left = iter(range(50))
     for number, _ in enumerate(in_order(str, left), start=1):
-        assert 30 - length_hint(left) <= number + 3  # two at work, and one that is read
+        assert 50 - length_hint(left) <= number + 2 * parallel._AHEAD
 
 
-def test_an_error_in_a_worker_is_raised_here() -> None:
+def test_a_slow_job_holds_up_none_of_the_others(tmp_path: Path) -> None:
+    """While the first waits for one that is beyond what both have at once, the other process goes on."""
+    results = in_order(partial(meet, tmp_path / "sign", 2 * parallel._ROOM), range(9))
+    assert [number for _, number in results] == list(range(9))
+
+
+def meet(sign: Path, last: int, number: int) -> int:
+    """The number; of 0, once ``last`` has been done, too."""
+    if number == last:
+        sign.touch()
+    end = time.monotonic() + PATIENCE
+    while number == 0 and not sign.exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return number
+
+
+def test_jobs_and_results_larger_than_a_pipe_pass_each_other() -> None:
+    jobs = [bytes([n]) * 3_000_000 for n in range(8)]
+    assert [result for _, result in in_order(bytes.swapcase, jobs)] == [job.swapcase() for job in jobs]
+
+
+def test_errors_come_after_the_results_in_front_of_them() -> None:
+    """Those of the work as those of the text."""
     results = in_order(int, ["1", "2", "x"])
-    assert next(results) == ("1", 1)
+    assert [next(results), next(results)] == [("1", 1), ("2", 2)]
     with pytest.raises(ValueError, match="invalid literal"):
-        list(results)
+        next(results)
+
+    def faulty() -> Iterator[str]:
+        yield from ["1", "2"]
+        raise DataError("text:3: not UTF-8; convert it")
+
+    results = in_order(int, faulty())
+    assert [next(results), next(results)] == [("1", 1), ("2", 2)]
+    with pytest.raises(DataError, match="text:3"):
+        next(results)
 
 
 def test_a_worker_that_is_killed_is_a_system_fault() -> None:
@@ -66,11 +124,24 @@ def test_a_worker_that_is_killed_is_a_system_fault() -> None:
         list(in_order(signal.raise_signal, [signal.SIGKILL] * 5))
 
 
+def test_a_pool_keeps_its_processes_for_more_jobs_unless_some_are_not_wanted() -> None:
+    with Pool(uneven, 2) as pool:
+        processes = [{process for _, (_, process) in pool.in_order(range(9))} for _ in range(2)]
+        assert processes[0] == processes[1]
+        for _ in zip(range(3), pool.in_order(range(9)), strict=False):
+            pass
+        found = list(pool.in_order(range(9)))
+        assert [square for _, (square, _) in found] == [n * n for n in range(9)]
+        assert processes[0].isdisjoint(process for _, (_, process) in found)
+        assert len(active_children()) == 2
+    assert not active_children()
+
+
 PROGRAM = """
 import time
 from multiprocessing import active_children
-from transformer_mt.data import parallel
-parallel.ALONE, parallel._cores = 0, lambda: 2
+from transformer_mt import parallel
+parallel.PAYS, parallel.cores = 0.0, lambda: 2
 for _ in parallel.in_order(time.sleep, [0.05] * 10_000):
     print(*(child.pid for child in active_children()), flush=True)
 """

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transformer_mt import parallel
 from transformer_mt.config import Config
-from transformer_mt.data import parallel, prepare
+from transformer_mt.data import prepare
 from transformer_mt.data.cleaning import pair_hash
 from transformer_mt.data.corpus import read_lines
 from transformer_mt.data.fingerprint import difference, fingerprint
@@ -290,8 +291,8 @@ def test_neither_the_number_of_processes_nor_of_pairs_at_once_changes_a_byte(
         files = [*corpus.data.iterdir(), *corpus.tokenizer.iterdir()]
         written.append({path.name: path.read_bytes() for path in files})
         monkeypatch.setattr(prepare, "_CHUNK", chunk)
-        monkeypatch.setattr(parallel, "ALONE", 2)
-        monkeypatch.setattr(parallel, "_cores", lambda: cores)
+        monkeypatch.setattr(parallel, "PAYS", 0.0)
+        monkeypatch.setattr(parallel, "cores", lambda: cores)
     assert written[0] == written[1]
     assert manifest["dropped"].keys() == {"empty", "duplicates", "control", "copies", "length ratio"}
     assert [part["read"] for part in manifest["corpora"]] == [1505, 12]

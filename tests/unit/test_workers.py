@@ -1,10 +1,8 @@
-"""All cores: the same translations as of one process, in order, whatever becomes of the text or of a worker."""
+"""All cores: the same translations as of one process, in order, whatever becomes of the text."""
 
-import itertools
 import os
-import signal
-import time
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,8 @@ import pytest
 import torch
 
 from tests.conftest import toy_pairs
-from transformer_mt import Translator, workers
-from transformer_mt.errors import ConfigError, DataError, SystemFault
+from transformer_mt import Translator, parallel, workers
+from transformer_mt.errors import DataError
 from transformer_mt.translate import Translation
 from transformer_mt.workers import AllCores
 
@@ -29,67 +27,43 @@ def small_chunks() -> Iterator[None]:
         yield
 
 
-class OfTwo(AllCores):
-    """With one process beside this one, whose batches are counted."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.batches = 0
-
-    def translate_batch(self, sources: list[list[int]], best: int, *, tokens: bool) -> list[list[Translation]]:
-        self.batches += 1
-        return super().translate_batch(sources, best, tokens=tokens)
-
-
 @pytest.fixture(scope="module")
 def one(tiny_run: Path) -> Translator:
     return Translator.load(tiny_run, overrides=SETTINGS)
 
 
-@pytest.fixture(scope="module")
-def make_two(tiny_run: Path) -> Callable[[], OfTwo]:
-    def make() -> OfTwo:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(workers, "cores", lambda: 2)
-            translator = OfTwo.load(tiny_run, overrides=SETTINGS)
-        translator._seconds = 1000.0  # so that it starts the other at once
-        return translator
+class OfTwo(AllCores):
+    """With two other processes, which have everything to do."""
 
-    return make
+    def translate_batch(self, sources: list[list[int]], best: int, *, tokens: bool) -> list[list[Translation]]:
+        raise AssertionError
 
 
 @pytest.fixture(scope="module")
-def two(make_two: Callable[[], OfTwo]) -> Iterator[OfTwo]:
-    """With the other process at work."""
-    with make_two() as translator:
-        for _ in translator.stream(itertools.cycle(LINES[:CHUNK])):
-            if translator._workers[0].room:
-                break
-            time.sleep(0.1)
-        yield translator
+def two(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfTwo]:
+    """What is the best checkpoint is no more when the processes are started."""
+    run = shutil.copytree(tiny_run, tmp_path_factory.mktemp("two") / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "processes", lambda: 2)
+        patch.setattr(parallel, "PAYS", 0.0)
+        with OfTwo.load(run, overrides=[*SETTINGS, f"run_dir={run}"]) as translator:
+            (run / "checkpoints" / "best").unlink()
+            yield translator
 
 
 def test_translations_come_in_order_and_are_those_of_one_process(one: Translator, two: OfTwo) -> None:
     """Lines without text, chunks of nothing else, scores and tokens included."""
     lines = [*LINES[:20], *[""] * 2 * CHUNK, *LINES[20:], " "]
     counted: list[int] = []
-    two.batches = 0
     found = list(two.stream(lines, 2, counted.append, tokens=True))
     assert found == list(one.stream(lines, 2, tokens=True))
     assert sum(counted) == len(LINES)
-    assert 0 < two.batches < len(counted)  # the other did the rest
 
 
 def test_sentences_too(one: Translator, two: OfTwo) -> None:
     lines = [". ".join(line.capitalize() for line in LINES[n : n + n % 4]) for n in range(30)]
     assert list(two.stream_sentences(lines)) == list(one.stream_sentences(lines))
     assert list(two.stream([])) == []
-
-
-def test_what_nobody_wanted_to_the_end_does_no_harm(one: Translator, two: OfTwo) -> None:
-    for _ in zip(range(CHUNK + 1), two.stream(LINES), strict=False):
-        pass
-    assert list(two.stream(LINES[:8])) == list(one.stream(LINES[:8]))
 
 
 def test_warnings_have_the_numbers_of_their_lines(
@@ -123,45 +97,8 @@ def test_what_stands_before_a_fault_of_the_text_is_translated(
     assert found == list(until_the_fault(one))
 
 
-def test_what_a_worker_raises_is_raised_here(make_two: Callable[[], OfTwo]) -> None:
-    """Here it finds no checkpoint."""
-    with make_two() as translator:
-        assert translator._origin is not None
-        translator._origin = (translator._origin[0], "step-9")
-        with pytest.raises(ConfigError, match="no checkpoint 'step-9'"):
-            for _ in translator.stream(itertools.cycle(LINES[:1])):
-                time.sleep(0.1)
-
-
-def test_a_worker_that_is_killed_is_told(make_two: Callable[[], OfTwo]) -> None:
-    with make_two() as translator, pytest.raises(SystemFault, match=r"process \d+: one of 2 that translate was killed"):
-        for _ in translator.stream(itertools.cycle(LINES[:CHUNK])):
-            [worker] = translator._workers
-            assert worker.process.pid is not None
-            os.kill(worker.process.pid, signal.SIGKILL)
-    assert not translator._workers
-
-
-def test_threads_are_one_while_there_are_workers(make_two: Callable[[], OfTwo]) -> None:
-    torch.set_num_threads(2)
-    try:
-        with make_two() as translator:
-            next(translator.stream(LINES))
-            assert torch.get_num_threads() == 1
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(1)
-
-
-def test_little_work_starts_nothing(make_two: Callable[[], OfTwo]) -> None:
-    with make_two() as translator:
-        translator._seconds = 0.0
-        assert len(list(translator.stream(LINES[:8]))) == 8
-        assert not translator._workers
-
-
-def test_cores_are_those_allowed_and_no_more_than_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_are_one_a_core_that_is_allowed_and_no_more_than_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     for allowed, threads, expected in [({0}, 8, 1), ({0, 1, 5}, 8, 3), ({0, 1, 5}, 2, 2)]:
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid, allowed=allowed: allowed)
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        assert workers.cores() == expected
+        assert workers.processes() == expected

@@ -1,0 +1,66 @@
+"""The affine map and its gradient, by whatever kernel, are those of the naive formula."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transformer_mt.model.linear import Linear, in_rows, invariant_bmm, outer_product, product
+
+ROUNDING = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("precision", ROUNDING, ids=str)
+@pytest.mark.parametrize("shape", [(11, 7), (7, 11)], ids=str)
+def test_values_and_gradients_equal_the_naive_ones(shape: tuple[int, int], precision: torch.dtype, relu: bool) -> None:
+    """Of x [2, 5, in], in x's precision; the gradients of weight and bias stay float32."""
+    torch.manual_seed(1)
+    linear = Linear(*shape, relu=relu)
+    x = torch.randn(2, 5, shape[0], requires_grad=True)
+    towards = torch.randn(2, 5, shape[1])
+    exact = x @ linear.weight.T + linear.bias
+    exact = exact.clamp(min=0) if relu else exact
+    wanted = torch.autograd.grad(exact, (x, linear.weight, linear.bias), towards)
+    rounded = x.detach().to(precision).requires_grad_()
+    output = linear(rounded)
+    assert output.dtype == precision
+    found = torch.autograd.grad(output, (rounded, linear.weight, linear.bias), towards.to(precision))
+    assert [gradient.dtype for gradient in found] == [precision, torch.float32, torch.float32]
+    for ours, naive in zip((output, *found), (exact, *wanted), strict=True):
+        torch.testing.assert_close(ours.float(), naive, atol=10 * ROUNDING[precision], rtol=ROUNDING[precision])
+
+
+def test_gradient_by_finite_differences() -> None:
+    """In float64, which takes the same path as a GPU does."""
+    torch.manual_seed(1)
+    linear = Linear(3, 5, relu=True).double()
+    assert torch.autograd.gradcheck(linear, torch.randn(2, 7, 3, dtype=torch.float64, requires_grad=True))
+
+
+@pytest.mark.parametrize(("left", "right"), [(3, 5), (5, 3)])
+def test_outer_product_in_either_order(left: int, right: int) -> None:
+    a, b = torch.randn(17, left), torch.randn(17, right)
+    torch.testing.assert_close(outer_product(a, b), a.T @ b)
+
+
+def test_few_rows_are_computed_as_many_are() -> None:
+    """A row alone is bit-equal to the same row among 33."""
+    torch.manual_seed(1)
+    x, weight = torch.randn(33, 64), torch.randn(48, 64)
+
+    def map_(rows: Tensor) -> Tensor:
+        return product(rows, weight)
+
+    together = in_rows(x, map_)
+    torch.testing.assert_close(together, F.linear(x, weight))
+    assert in_rows(x[:1], map_).shape == (1, 48)
+    assert torch.equal(in_rows(x[:2], map_), together[:2])
+
+
+def test_a_single_pair_of_matrices_takes_the_kernel_of_many() -> None:
+    torch.manual_seed(1)
+    left, right = torch.randn(3, 2, 44), torch.randn(3, 44, 16)
+    together = invariant_bmm(left, right)
+    torch.testing.assert_close(together, left @ right)
+    assert torch.equal(invariant_bmm(left[:1], right[:1]), together[:1])
