@@ -1,9 +1,21 @@
-"""How fast it trains and decodes here: own corpus, a model of size tiny, float32. `make bench` runs it."""
+"""How fast `mt` trains and decodes here, on one core: own corpus, 3+3 layers of width 256. `make bench` runs it.
+
+Training is the real step: batches, forward and backward pass, clipping, optimizer. In decoding every translation has
+14 tokens. The share is of the machine's own rate of matrix products, measured in the same run, in the model's products
+(6 operations a weight and token in training; element-wise work and attention's own products are left out).
+"""
 
 import argparse
+import json
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest import mock
 
 import torch
 
@@ -15,65 +27,128 @@ from transformer_mt.data.prepare import prepare
 from transformer_mt.data.sets import evaluation_set
 from transformer_mt.data.store import Store
 from transformer_mt.data.tokenizer import Tokenizer
-from transformer_mt.special import PAD
-from transformer_mt.training.loss import smoothed_cross_entropy
-from transformer_mt.training.trainer import make_optimizer
+from transformer_mt.special import EOS
+from transformer_mt.training.trainer import Tally, Trainer
 from transformer_mt.translate import Translator, make_model
 
 ROOT = Path(__file__).resolve().parents[1]
+MODEL = "{size: tiny, layers: 3, width: 256, heads: 4, feed_forward: 1024, dropout: 0.1}"
+LENGTH = 14  # tokens of a translation, end token included
+JOBS = [("train", p) for p in ("float32", "bfloat16")] + [
+    (f"decode {batch} {beam}", p)
+    for batch, beam in ((64, 1), (64, 5), (1, 1), (1, 5))
+    for p in ("float32", "bfloat16", "int8")
+]
 
 
-def train(config: Config, store: Store, tokenizer: Tokenizer, seconds: float) -> float:
-    """Target tokens a second of training, after a warm-up of five steps."""
-    model = make_model(config.model, tokenizer).train()
-    optimizer = make_optimizer(model, config.training)
+def products(precision: torch.dtype) -> float:
+    """Floating-point operations a second of the best square product."""
+    best = 0.0
+    for n in (1024, 2048, 3072):
+        a, b = (torch.randn(n, n).to(precision) for _ in range(2))
+        for _ in range(4):
+            begun = time.perf_counter()
+            a @ b
+            best = max(best, 2 * n**3 / (time.perf_counter() - begun))
+    return best
+
+
+def operations(config: Config, store: Store, vocabulary: int) -> float:
+    """Floating-point operations of training, a target token."""
+    m, ratio = config.model, (store.source.offsets[-1] + len(store)) / (store.target.offsets[-1] + len(store))
+    square, feed_forward = m.width**2, 2 * m.width * m.feed_forward
+    encoder = m.layers * (4 * square + feed_forward + 2 * square)  # and keys and values of cross-attention
+    return float(6 * (ratio * encoder + m.layers * (6 * square + feed_forward) + vocabulary * m.width))
+
+
+def train(config: Config, store: Store, tokenizer: Tokenizer, seconds: float) -> dict[str, Any]:
+    """Target tokens a CPU-second, after a warm-up of five steps."""
     batches = Batches(store, config.training.batch_tokens, config.training.device_tokens, seed=1)
-    tokens, started = 0, time.perf_counter()
-    for step, (buckets, _) in enumerate(batches.walk(Position())):
+    unused = cast(Any, SimpleNamespace())
+    trainer = Trainer(make_model(config.model, tokenizer).train(), batches, config.training, unused, unused,
+                      lambda: unused, seed=1, about={}, started=time.monotonic())  # fmt: skip
+    tally, begun = Tally(), 0.0
+    for step, (buckets, _) in enumerate(batches.walk(Position()), start=1):
+        trainer.update(buckets, step, tally)
         if step == 5:
-            tokens, started = 0, time.perf_counter()
-        for bucket in buckets:
-            batch = bucket.collate()
-            real = batch.target_out != PAD
-            hidden = model(batch.source, batch.target_in)[real]
-            loss = smoothed_cross_entropy(hidden, model.projection, batch.target_out[real], 0.1)
-            loss.smoothed.backward()  # type: ignore[no-untyped-call]
-            tokens += len(hidden)
-        optimizer.step()
-        optimizer.zero_grad()
-        if step > 5 and time.perf_counter() - started > seconds:
+            tally, begun = Tally(), time.process_time()
+        if step > 5 and time.process_time() - begun > seconds:
             break
-    return tokens / (time.perf_counter() - started)
+    rate = tally.tokens / (time.process_time() - begun)
+    share = rate * operations(config, store, tokenizer.target_size) / products(trainer.precision)
+    return {"tokens_per_cpu_second": rate, "share": share}
 
 
-def decode(config: Config, tokenizer: Tokenizer, lines: list[str], beam: int) -> float:
-    """Sentences a second; the model is untrained, so every translation has its longest length."""
-    model = make_model(config.model, tokenizer).eval()
-    decoding = config.decoding.model_copy(update={"beam_size": beam})
-    translator = Translator(model, tokenizer, decoding, torch.device("cpu"))
-    translator.translate(lines[:2])
-    started = time.perf_counter()
-    translator.translate(lines)
-    return len(lines) / (time.perf_counter() - started)
+def decode(config: Config, tokenizer: Tokenizer, lines: list[str], seconds: float) -> dict[str, Any]:
+    """Output tokens a CPU-second."""
+    translator = Translator(make_model(config.model, tokenizer).eval(), tokenizer, config.decoding, torch.device("cpu"))
+    step, limit = translator.packed.step, [LENGTH] * 64
+
+    def endless(*arguments: Any) -> Any:
+        logits, state = step(*arguments)
+        logits[:, EOS] = float("-inf")
+        return logits, state
+
+    def limits(source: torch.Tensor, *_: Any) -> list[int]:
+        return limit[: len(source)]
+
+    size, tokens = config.decoding.batch_size, 0
+    parts = [lines[i : i + size] for i in range(0, 320, size)]
+    with (
+        mock.patch.object(translator.packed, "step", endless),
+        mock.patch("transformer_mt.decoding.greedy.length_limits", limits),
+        mock.patch("transformer_mt.decoding.beam.length_limits", limits),
+    ):
+        translator.translate(parts[0])
+        begun = time.process_time()
+        for part in parts * 100:
+            translator.translate(part)
+            tokens += LENGTH * len(part)
+            if time.process_time() - begun > seconds:
+                break
+    return {"tokens_per_cpu_second": tokens / (time.process_time() - begun)}
+
+
+def measure(directory: Path, job: str, precision: str, seconds: float) -> dict[str, Any]:
+    """One figure, in a process of its own."""
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+    _, *search = job.split()
+    batch, beam = map(int, search or (64, 1))
+    config = load_config(ROOT / "configs" / "demo.yaml", [f"model={MODEL}", "training.device_tokens=4096",
+        "training.batch_tokens=4096", f"decoding.batch_size={batch}", f"decoding.beam_size={beam}",
+        f"{'decoding' if search else 'training'}.precision={precision}"])  # fmt: skip
+    tokenizer = Tokenizer.load(directory / "tokenizer")
+    if search:
+        result = decode(config, tokenizer, evaluation_set(directory / "data", "test")[0], seconds)
+    else:
+        result = train(config, Store(directory / "data"), tokenizer, seconds)
+    return {"job": job, "precision": precision, **result,
+            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}  # fmt: skip
 
 
 def main() -> None:
-    """Print a line for each figure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20, help="of training")
-    parser.add_argument("--sentences", type=int, default=100, help="to decode")
+    """Print a line for each figure, as a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=8, help="CPU-seconds of each figure; 15 in training")
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.measure:
+        directory, job, precision = options.measure
+        print(json.dumps(measure(Path(directory), job, precision, options.seconds)))
+        return
     config = load_config(ROOT / "configs" / "demo.yaml")
     with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder)
-        prepare(config, fingerprint(config), directory / "tokenizer", directory / "data")
-        tokenizer, store = Tokenizer.load(directory / "tokenizer"), Store(directory / "data")
-        print(f"threads {torch.get_num_threads()}, torch {torch.__version__}")
-        print(f"training {train(config, store, tokenizer, options.seconds):,.0f} target tokens/s")
-        lines, _ = evaluation_set(directory / "data", "test")
-        for beam in (1, 5):
-            speed = decode(config, tokenizer, lines[: options.sentences], beam)
-            print(f"decoding, beam {beam}: {speed:,.1f} sentences/s of greatest length")
+        prepare(config, fingerprint(config), Path(folder, "tokenizer"), Path(folder, "data"))
+        print("| | precision | tokens a CPU-second | share of products | peak MB |\n|---|---|---:|---:|---:|")
+        for job, precision in JOBS:
+            seconds = options.seconds if job != "train" else options.seconds * 15 / 8
+            command = [sys.executable, __file__, "--seconds", str(seconds), "--measure", folder, job, precision]
+            found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+            share = f"{found['share']:.0%}" if "share" in found else ""
+            what = "training" if job == "train" else "decoding, batch {1}, beam {2}".format(*job.split())
+            print(f"| {what} | {precision} | {found['tokens_per_cpu_second']:,.0f} | {share} "
+                  f"| {found['peak_mb']:,.0f} |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

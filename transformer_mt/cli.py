@@ -322,10 +322,6 @@ def run(arguments: list[str]) -> int:
         return int(result or 0)
     except MtError as error:
         return _fail(error, str(error), error.code, debug=debug)
-    except Exit as error:
-        if error.exit_code == 130:  # a KeyboardInterrupt inside of Typer
-            return _fail(error, "interrupted", 130, debug=debug)
-        return error.exit_code
     except TyperException as error:
         return _fail(error, _usage(error), 2, debug=debug)
     except (Abort, KeyboardInterrupt) as error:

@@ -1,4 +1,4 @@
-"""Train MarianMT of Hugging Face transformers for BLEU, with the settings of a configuration of `mt`."""
+"""Train a Transformer of Hugging Face transformers for BLEU, with the settings of a configuration of `mt`."""
 
 import argparse
 import json
@@ -10,12 +10,40 @@ import sacrebleu
 import sentencepiece
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoModelForSeq2SeqLM, PegasusConfig
 
-from benchmarks.peers.train_hf import batches, make_model, padded
+from benchmarks.peers.train_hf import batches, padded
 from benchmarks.peers.work import BOS, EOS, PAD, Work
 
 BATCH = 128  # sentences that are translated at once
+
+
+def make_model(vocabulary: int, sizes: dict[str, Any]) -> nn.Module:
+    """Pegasus is MarianMT with pre-norm layers, and so the same model as ours; weights are random."""
+    config = PegasusConfig(
+        vocab_size=vocabulary,
+        d_model=sizes["width"],
+        encoder_layers=sizes["layers"],
+        decoder_layers=sizes["layers"],
+        encoder_attention_heads=sizes["heads"],
+        decoder_attention_heads=sizes["heads"],
+        encoder_ffn_dim=sizes["feed_forward"],
+        decoder_ffn_dim=sizes["feed_forward"],
+        activation_function=sizes["activation"],
+        dropout=sizes["dropout"],
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        init_std=sizes["width"] ** -0.5,  # as ours; the default, 0.02, is for wide models
+        scale_embedding=True,
+        max_position_embeddings=512,
+        pad_token_id=PAD,
+        eos_token_id=EOS,
+        bos_token_id=BOS,
+        decoder_start_token_id=BOS,
+        forced_eos_token_id=None,
+    )
+    torch.manual_seed(1)
+    return AutoModelForSeq2SeqLM.from_config(config, attn_implementation="eager")  # type: ignore[no-any-return]
 
 
 def rate(step: int, peak: float, warmup: int) -> float:
@@ -49,20 +77,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("settings", type=json.loads, help="the sections model and training of mt's configuration")
     options = parser.parse_args()
-    work, sizes, training = Work.load(options.folder), options.settings["model"], options.settings["training"]
-    config = make_model(work).config
-    config.update(
-        {
-            "d_model": sizes["width"],
-            "dropout": sizes["dropout"],
-            "init_std": sizes["width"] ** -0.5,  # as fairseq's and ours; the default, 0.02, is for wide models
-            **{f"{part}_layers": sizes["layers"] for part in ("encoder", "decoder")},
-            **{f"{part}_attention_heads": sizes["heads"] for part in ("encoder", "decoder")},
-            **{f"{part}_ffn_dim": sizes["feed_forward"] for part in ("encoder", "decoder")},
-        }
-    )
-    torch.manual_seed(1)
-    model = AutoModelForSeq2SeqLM.from_config(config, attn_implementation="eager").train()
+    work, training = Work.load(options.folder), options.settings["training"]
+    model = make_model(work.vocabulary, options.settings["model"]).train()
     optimizer = torch.optim.AdamW(
         model.parameters(), betas=training["adam_betas"], weight_decay=training["weight_decay"], fused=True
     )

@@ -12,6 +12,7 @@ from functools import partial
 from multiprocessing import active_children
 from operator import length_hint
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_others_are_started_once_work_has_taken_long(monkeypatch: pytest.MonkeyP
     """Two jobs of 5 s by a clock that the caller moves on, too, which does not count."""
     now = [0.0]
     monkeypatch.setattr(parallel, "PAYS", 8.0)
-    monkeypatch.setattr("transformer_mt.parallel.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(parallel, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def here(_: int) -> int:
         now[0] += 5.0

@@ -13,7 +13,7 @@ from tests.conftest import toy_pairs
 from transformer_mt import Translator, parallel, workers
 from transformer_mt.errors import DataError
 from transformer_mt.translate import Translation
-from transformer_mt.workers import AllCores
+from transformer_mt.workers import AllCores, processes
 
 SETTINGS = ["decoding.beam_size=2", "decoding.batch_size=2"]
 CHUNK = 16  # lines that are sorted together
@@ -79,10 +79,9 @@ def test_warnings_have_the_numbers_of_their_lines(
     assert [line.split(":")[1] for line in told[0]] == [f" line {n}" for n in range(102, 101 + len(lines), 2)]
 
 
-@pytest.mark.parametrize("before", [2 * CHUNK, 2 * CHUNK + 7])
-@pytest.mark.parametrize("method", ["stream", "stream_sentences"])
+@pytest.mark.parametrize(("method", "before"), [("stream", 2 * CHUNK), ("stream_sentences", 2 * CHUNK + 7)])
 def test_what_stands_before_a_fault_of_the_text_is_translated(
-    one: Translator, two: OfTwo, before: int, method: str
+    one: Translator, two: OfTwo, method: str, before: int
 ) -> None:
     def faulty() -> Iterator[str]:
         yield from LINES[:before]
@@ -101,4 +100,4 @@ def test_processes_are_one_a_core_that_is_allowed_and_no_more_than_threads(monke
     for allowed, threads, expected in [({0}, 8, 1), ({0, 1, 5}, 8, 3), ({0, 1, 5}, 2, 2)]:
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid, allowed=allowed: allowed)
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        assert workers.processes() == expected
+        assert processes() == expected

@@ -16,11 +16,11 @@ from transformer_mt.config import Config, Languages, Source
 from transformer_mt.data import corpus
 from transformer_mt.data.cleaning import Cleaner, Dropped, Repeats, are_among, pair_hash
 from transformer_mt.data.corpus import read_pairs
-from transformer_mt.data.parallel import in_order
 from transformer_mt.data.sets import Lottery, evaluation_set, own_lines, write_given_sets, write_held_out
 from transformer_mt.data.store import SIDES, Array, Pieces, StoreWriter
 from transformer_mt.data.tokenizer import Tokenizer, learn
 from transformer_mt.errors import ArtefactError, DataError
+from transformer_mt.parallel import in_order
 from transformer_mt.terminal import bar, say
 
 _CHUNK = 2_048  # pairs cleaned or encoded at once
