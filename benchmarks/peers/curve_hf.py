@@ -48,7 +48,7 @@ def make_model(vocabulary: int, sizes: dict[str, Any]) -> nn.Module:
 
 def rate(step: int, peak: float, warmup: int) -> float:
     """Noam's curve (Vaswani et al. 2017, equation 3) scaled to a peak; steps count from 1."""
-    return peak * min(step / warmup, (warmup / step) ** 0.5)
+    return float(peak * min(step / warmup, (warmup / step) ** 0.5))
 
 
 def translate(model: Any, pieces: Any, lines: list[str]) -> list[str]:

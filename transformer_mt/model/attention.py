@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from transformer_mt.model.linear import Linear
+from transformer_mt.model.linear import Linear, together
 
 Rotate = Callable[[Tensor], Tensor]  # rotary positions; the same shape
 
@@ -49,16 +49,25 @@ class MultiHeadAttention(nn.Module):
 
     def project(self, memory: Tensor, rotate: Rotate | None = None) -> KeyValue:
         """Keys and values of ``memory`` [B, S, D]; ``rotate`` turns the keys [B, H, S, K]."""
-        key = self._split(self.key(memory))
-        return KeyValue(rotate(key) if rotate else key, self._split(self.value(memory)))
+        return self._memory(*together(memory, self.key, self.value), rotate)
 
     def forward(self, x: Tensor, memory: KeyValue, bias: Tensor | None, rotate: Rotate | None = None) -> Tensor:
         """x [B, T, D] attends to ``memory`` (keys [B, H, S, K]); returns [B, T, D].
 
         ``bias`` broadcasts to [B, H, T, S]; ``rotate`` turns the queries [B, H, T, K].
         """
-        query = self._split(self.query(x))  # [B, H, T, K]
-        if rotate:
-            query = rotate(query)
-        heads, _ = attend(query, memory.key, memory.value, bias)
+        return self._heads(self.query(x), memory, bias, rotate)
+
+    def to_itself(self, x: Tensor, bias: Tensor, rotate: Rotate | None) -> Tensor:
+        """x [B, T, D] attends to x: as :meth:`project` and :meth:`forward`, by one product."""
+        query, *both = together(x, self.query, self.key, self.value)
+        return self._heads(query, self._memory(*both, rotate), bias, rotate)
+
+    def _memory(self, key: Tensor, value: Tensor, rotate: Rotate | None) -> KeyValue:
+        keys = self._split(key)
+        return KeyValue(rotate(keys) if rotate else keys, self._split(value))
+
+    def _heads(self, query: Tensor, memory: KeyValue, bias: Tensor | None, rotate: Rotate | None) -> Tensor:
+        queries = self._split(query)  # [B, H, T, K]
+        heads, _ = attend(rotate(queries) if rotate else queries, memory.key, memory.value, bias)
         return self.output(heads.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]

@@ -122,7 +122,7 @@ class EncoderLayer(nn.Module):
         """X [B, S, D] → [B, S, D], or [1, M, D] → [1, M, D] with a layout; the bias [B, 1, 1, S] hides padding."""
         y = self.attention_residual.enter(x)
         y = layout.pad(y) if layout else y
-        y = self.attention(y, self.attention.project(y, rotate), bias, rotate)
+        y = self.attention.to_itself(y, bias, rotate)
         x = self.attention_residual.leave(x, layout.strip(y) if layout else y)
         return self.feed_forward_residual.leave(x, self.feed_forward(self.feed_forward_residual.enter(x)))
 
@@ -144,7 +144,7 @@ class DecoderLayer(nn.Module):
     ) -> Tensor:
         """All positions at once: x [B, T, D] → [B, T, D]; causal [T, T] hides what comes later."""
         y = self.self_residual.enter(x)
-        y = self.self_attention(y, self.self_attention.project(y, rotate), causal, rotate)
+        y = self.self_attention.to_itself(y, causal, rotate)
         x = self.self_residual.leave(x, y)
         y = self.cross_attention(self.cross_residual.enter(x), memory, memory_bias)
         return self._feed(self.cross_residual.leave(x, y))

@@ -24,6 +24,13 @@ class Linear(nn.Linear):
         return product(input, self.weight.to(input.dtype), self.bias.to(input.dtype), relu=self.relu)
 
 
+def together(x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
+    """Several maps of one x, by one product."""
+    weight, bias = torch.cat([map_.weight for map_ in maps]), torch.cat([map_.bias for map_ in maps])
+    output = _Affine.apply(x, weight, bias, False)  # type: ignore[no-untyped-call]
+    return output.split([map_.out_features for map_ in maps], dim=-1)  # type: ignore[no-any-return]
+
+
 class _Affine(torch.autograd.Function):
     """The map with its gradient: all three products by the fastest kernel, weights rounded to x's precision."""
 

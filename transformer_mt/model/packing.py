@@ -61,6 +61,10 @@ class PackedAttention:
         self.key_value = _pack(torch.cat((key.weight, value.weight)), torch.cat((key.bias, value.bias)), precision)
         self.output = _pack(output.weight, output.bias, precision)
 
+    def to_itself(self, x: Tensor, bias: Tensor, rotate: Rotate | None) -> Tensor:
+        """As :meth:`MultiHeadAttention.to_itself`."""
+        return self(x, self.project(x, rotate), bias, rotate)
+
     def project(self, memory: Tensor, rotate: Rotate | None = None) -> KeyValue:
         """As :meth:`MultiHeadAttention.project`."""
         both = self.key_value(memory).view(*memory.shape[:2], 2, self.heads, -1)

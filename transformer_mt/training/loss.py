@@ -42,7 +42,7 @@ class _FusedLoss(torch.autograd.Function):
         weight = projection.to(hidden.dtype)
         everything = projection.sum(0)  # [D]: hidden times it is the sum of a row's logits
         hidden_gradient = torch.empty_like(hidden)
-        weight_gradient = torch.zeros_like(projection)
+        weight_gradient = projection.new_zeros(projection.shape[::-1]).T  # laid out as outer_product makes it
         smoothed = torch.zeros((), device=hidden.device)
         nll = torch.zeros((), device=hidden.device)
         # Room for a chunk in float32 and in the precision of hidden: new memory for each would cost as much as softmax.
