@@ -75,7 +75,7 @@ def train(config: Config, store: Store, tokenizer: Tokenizer, seconds: float) ->
         if step > 5 and time.process_time() - begun > seconds:
             break
     rate = tally.tokens / (time.process_time() - begun)
-    share = rate * operations(config, store, tokenizer.target_size) / products(trainer.precision)
+    share = rate * operations(config, store, tokenizer.target_size) / products(trainer.model.precision)
     return {"tokens_per_cpu_second": rate, "share": share}
 
 

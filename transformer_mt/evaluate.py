@@ -51,7 +51,7 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 @torch.inference_mode()
 def mean_nll(translator: Translator, sources: Sequence[str], targets: Sequence[str], device_tokens: int) -> float:
     """The negative log-likelihood of the references, a mean per target token in nats; empty pairs are left out."""
-    tokenizer, model = translator.tokenizer, translator.model
+    tokenizer, model = translator.tokenizer, translator.packed
     longest = model.position_limit or LONGEST_SOURCE
     pairs = [
         ([*source, EOS], [BOS, *target, EOS])

@@ -309,7 +309,7 @@ def test_float16_learns_with_weights_in_float32(store: Store, tmp_path: Path) ->
     assert losses[-1] < 0.8 * losses[0]
     assert {weight.dtype for weight in run.weights().values()} == {torch.float32}
     plain = Run(store, tmp_path / "plain", max_steps=60, precision="float32", patience=None)
-    plain.trainer.precision, plain.trainer.scaler = torch.float32, torch.amp.GradScaler("cpu", enabled=False)
+    plain.trainer.model.precision, plain.trainer.scaler = torch.float32, torch.amp.GradScaler("cpu", enabled=False)
     plain.trainer.run()
     reference = [json.loads(line)["nll"] for line in plain.metrics_file.read_text().splitlines() if '"train"' in line]
     assert losses[:3] == pytest.approx(reference[:3], rel=1e-2)  # the scale is taken out of the gradient again

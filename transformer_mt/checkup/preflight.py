@@ -82,7 +82,7 @@ def preflight(trainer: Trainer, translator: Translator, sources: Sequence[str], 
     steps, seconds, reason = _end(trainer.settings, per_epoch, step, validation, saving)
     return Preflight(
         device=str(trainer.device),
-        precision=str(trainer.precision).removeprefix("torch."),
+        precision=str(trainer.model.precision).removeprefix("torch."),
         parameters=sum(p.numel() for p in trainer.model.parameters()),
         memory=_peak_memory(trainer.device),
         largest_batch=max(largest, key=_size).shape,
@@ -124,17 +124,17 @@ def _time_steps(trainer: Trainer, batches: list[list[Bucket]]) -> tuple[float, f
 
 def _time_bfloat16(trainer: Trainer, batches: list[list[Bucket]], step: float) -> float | None:
     """Seconds a step in bfloat16: the same batches in either precision in turn, as the machine may be busy."""
-    if trainer.device.type != "cpu" or trainer.precision != torch.float32:
+    if trainer.device.type != "cpu" or trainer.model.precision != torch.float32:
         return None
     seconds = {torch.float32: 0.0, torch.bfloat16: 0.0}
     for number in range(1 + _TURNS):
         for precision in seconds:
-            trainer.precision = precision
+            trainer.model.precision = precision
             begun = time.monotonic()
             trainer.update(batches[number % len(batches)], 1, Tally())
             if number > 0:  # the first warms up
                 seconds[precision] += time.monotonic() - begun
-    trainer.precision = torch.float32
+    trainer.model.precision = torch.float32
     return step * seconds[torch.bfloat16] / seconds[torch.float32]
 
 

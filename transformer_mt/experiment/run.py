@@ -140,7 +140,8 @@ def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float,
         elif resume:
             say("nothing is saved yet; training starts from the beginning")
         parameters = sum(p.numel() for p in model.parameters())
-        say(f"training {parameters / 1e6:.2f}M parameters on {device}, {str(trainer.precision).removeprefix('torch.')}")
+        precision = str(model.precision).removeprefix("torch.")
+        say(f"training {parameters / 1e6:.2f}M parameters on {device}, {precision}")
         paths.forget()
         with _stop_on_signals(trainer) as caught:
             reason = trainer.run()

@@ -49,7 +49,8 @@ class MultiHeadAttention(nn.Module):
 
     def project(self, memory: Tensor, rotate: Rotate | None = None) -> KeyValue:
         """Keys and values of ``memory`` [B, S, D]; ``rotate`` turns the keys [B, H, S, K]."""
-        return self._memory(*together(memory, self.key, self.value), rotate)
+        key, value = together(memory, self.key, self.value)
+        return self._memory(key, value, rotate)
 
     def forward(self, x: Tensor, memory: KeyValue, bias: Tensor | None, rotate: Rotate | None = None) -> Tensor:
         """x [B, T, D] attends to ``memory`` (keys [B, H, S, K]); returns [B, T, D].
@@ -60,8 +61,8 @@ class MultiHeadAttention(nn.Module):
 
     def to_itself(self, x: Tensor, bias: Tensor, rotate: Rotate | None) -> Tensor:
         """x [B, T, D] attends to x: as :meth:`project` and :meth:`forward`, by one product."""
-        query, *both = together(x, self.query, self.key, self.value)
-        return self._heads(query, self._memory(*both, rotate), bias, rotate)
+        query, key, value = together(x, self.query, self.key, self.value)
+        return self._heads(query, self._memory(key, value, rotate), bias, rotate)
 
     def _memory(self, key: Tensor, value: Tensor, rotate: Rotate | None) -> KeyValue:
         keys = self._split(key)

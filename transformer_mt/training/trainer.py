@@ -81,11 +81,10 @@ class Trainer:
         self.checkpoints, self.metrics, self.validate = checkpoints, metrics, validate
         self.seed, self.about = seed, about
         self.device = model.projection.device
-        self.precision = choose_precision(settings.precision, self.device)
-        model.precision = self.precision
+        model.precision = choose_precision(settings.precision, self.device)
         self.optimizer = make_optimizer(model, settings)
         # Small gradients vanish in float16 unless the loss is scaled up (Micikevicius et al. 2018).
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=model.precision == torch.float16)
         self.progress = Progress()
         self.stop = False  # set by a signal handler: save after this step and return
         self._started = started
