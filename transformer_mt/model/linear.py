@@ -73,6 +73,13 @@ HAS_ONEDNN = bool(torch.backends.mkldnn.is_available()) and hasattr(  # type: ig
 )
 
 
+def has_kernel(precision: torch.dtype) -> bool:
+    """Whether oneDNN has products of that precision for this CPU."""
+    if precision == torch.bfloat16:
+        return HAS_ONEDNN and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return HAS_ONEDNN and precision == torch.float32
+
+
 def in_rows(x: Tensor, map_: Callable[[Tensor], Tensor]) -> Tensor:
     """map_ of x [..., in] with more rows where its few would be computed by another kernel than many."""
     least = 2 if HAS_ONEDNN else _ONE_KERNEL

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from transformer_mt.model.attention import KeyValue, MultiHeadAttention, Rotate
 from transformer_mt.model.layers import LayerNorm, RMSNorm
-from transformer_mt.model.linear import HAS_ONEDNN, Linear, in_rows, invariant_bmm, product
+from transformer_mt.model.linear import Linear, has_kernel, in_rows, invariant_bmm, product
 from transformer_mt.model.transformer import Transformer
 
 _ROWS = 64  # of the products that the layout is for
@@ -89,9 +89,9 @@ class PackedLinear:
     """x [..., in] → x Wᵀ + b [..., out], equal for a row whatever the others are (in float32 on a CPU)."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, relu: bool) -> None:
-        on_cpu = HAS_ONEDNN and weight.device.type == "cpu"
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS) if on_cpu else weight
-        self.bias, self.relu, self.outside = bias, relu, len(weight)
+        self.weight, self.bias, self.relu = weight, bias, relu
+        if weight.device.type == "cpu" and has_kernel(weight.dtype):
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map the last dimension."""
