@@ -3,18 +3,20 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from transformer_mt.model.linear import Linear, in_rows, invariant_bmm, outer_product, product
+from transformer_mt.model.linear import Linear, invariant_bmm, outer_product
+from transformer_mt.model.packing import PackedLinear
 
 ROUNDING = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("precision", ROUNDING, ids=str)
-@pytest.mark.parametrize("shape", [(11, 7), (7, 11)], ids=str)
+@pytest.mark.parametrize("shape", [(11, 7), (7, 11), (257, 263), (263, 257)], ids=str)  # small, and large enough
 def test_values_and_gradients_equal_the_naive_ones(shape: tuple[int, int], precision: torch.dtype, relu: bool) -> None:
     """Of x [2, 5, in], in x's precision; the gradients of weight and bias stay float32."""
+    if relu and precision == torch.bfloat16 and max(shape) > 100:
+        pytest.skip("of so many sums some are rounded across zero")
     torch.manual_seed(1)
     linear = Linear(*shape, relu=relu)
     x = torch.randn(2, 5, shape[0], requires_grad=True)
@@ -28,7 +30,10 @@ def test_values_and_gradients_equal_the_naive_ones(shape: tuple[int, int], preci
     found = torch.autograd.grad(output, (rounded, linear.weight, linear.bias), towards.to(precision))
     assert [gradient.dtype for gradient in found] == [precision, torch.float32, torch.float32]
     for ours, naive in zip((output, *found), (exact, *wanted), strict=True):
-        torch.testing.assert_close(ours.float(), naive, atol=10 * ROUNDING[precision], rtol=ROUNDING[precision])
+        size = float(naive.detach().abs().mean())
+        torch.testing.assert_close(
+            ours.float(), naive, atol=5 * ROUNDING[precision] * max(size, 1), rtol=ROUNDING[precision]
+        )
 
 
 def test_gradient_by_finite_differences() -> None:
@@ -38,7 +43,7 @@ def test_gradient_by_finite_differences() -> None:
     assert torch.autograd.gradcheck(linear, torch.randn(2, 7, 3, dtype=torch.float64, requires_grad=True))
 
 
-@pytest.mark.parametrize(("left", "right"), [(3, 5), (5, 3)])
+@pytest.mark.parametrize(("left", "right"), [(3, 5), (5, 3), (257, 263), (263, 257)])
 def test_outer_product_in_either_order(left: int, right: int) -> None:
     a, b = torch.randn(17, left), torch.randn(17, right)
     torch.testing.assert_close(outer_product(a, b), a.T @ b)
@@ -48,14 +53,11 @@ def test_few_rows_are_computed_as_many_are() -> None:
     """A row alone is bit-equal to the same row among 33."""
     torch.manual_seed(1)
     x, weight = torch.randn(33, 64), torch.randn(48, 64)
-
-    def map_(rows: Tensor) -> Tensor:
-        return product(rows, weight)
-
-    together = in_rows(x, map_)
+    linear = PackedLinear(weight, None, relu=False)
+    together = linear(x)
     torch.testing.assert_close(together, F.linear(x, weight))
-    assert in_rows(x[:1], map_).shape == (1, 48)
-    assert torch.equal(in_rows(x[:2], map_), together[:2])
+    for rows in (1, 2, 5, 16):
+        assert torch.equal(linear(x[:rows]), together[:rows])
 
 
 def test_a_single_pair_of_matrices_takes_the_kernel_of_many() -> None:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_WORTH = 1 << 16  # weights of a float32 product from which oneDNN is faster: it compiles a kernel for each new shape
 _ONE_KERNEL = 16  # rows from which PyTorch's own float32 product takes one and the same kernel; oneDNN's does from 2
 
 
@@ -56,7 +57,8 @@ class _Affine(torch.autograd.Function):
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
     """x [..., in] times weight [out, in] transposed; by oneDNN where that beats PyTorch's choice."""
-    if HAS_ONEDNN and x.device.type == "cpu" and (x.dtype == torch.float32 or weight.is_mkldnn):
+    large = x.dtype == torch.float32 and weight.numel() >= _WORTH
+    if HAS_ONEDNN and x.device.type == "cpu" and (large or weight.is_mkldnn):
         after = "relu" if relu else "none"
         return torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, after, [], "")  # type: ignore[no-any-return]
     output = F.linear(x, weight, bias)
@@ -65,6 +67,8 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool
 
 def outer_product(left: Tensor, right: Tensor) -> Tensor:
     """leftᵀ right [out, in] of left [rows, out] and right [rows, in]; the kernel is faster when its rows are long."""
+    if left.shape[1] * right.shape[1] < _WORTH:
+        return left.T @ right
     return product(left.T, right.T) if left.shape[1] <= right.shape[1] else product(right.T, left.T).T
 
 
