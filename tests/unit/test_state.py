@@ -25,12 +25,16 @@ def test_ranks_close_with_the_fewest_moves(kept: set[int]) -> None:
     assert all(rank == place for place, rank in enumerate(ranks) if place in kept)
 
 
-@given(st.integers(1, 300), st.integers(1, 12), st.integers(0, 2**31))
-def test_the_greatest_are_those_of_a_full_sort(vocabulary: int, count: int, seed: int) -> None:
-    x = torch.randn(3, vocabulary, generator=torch.Generator().manual_seed(seed))
-    values, places = greatest(x, count)
-    assert torch.equal(values, x.sort(1, descending=True).values[:, :count])
-    assert torch.equal(x.gather(1, places), values)
+@given(st.integers(1, 300), st.integers(1, 5), st.integers(1, 12), st.integers(0, 2**31))
+def test_the_greatest_are_those_of_a_full_sort(vocabulary: int, beam: int, count: int, seed: int) -> None:
+    """Also when some of a beam's rows have the score minus infinity, as all but the first at the start."""
+    chance = torch.Generator().manual_seed(seed)
+    x, scores = torch.randn(3, beam, vocabulary, generator=chance), torch.randn(3, beam, generator=chance)
+    scores[:, 1 + seed % 3 :] = float("-inf")
+    values, places = greatest(x, scores, count)
+    total = (x + scores[:, :, None]).flatten(1)
+    assert torch.equal(values, total.sort(1, descending=True).values[:, :count])
+    assert torch.equal(total.gather(1, places), values)
 
 
 def test_a_layout_strips_and_pads() -> None:
@@ -38,7 +42,7 @@ def test_a_layout_strips_and_pads() -> None:
     x = torch.arange(12.0).view(2, 3, 2)
     layout = Layout(mask)
     assert layout.strip(x).tolist() == [[[0.0, 1.0], [2.0, 3.0], [6.0, 7.0]]]
-    assert torch.equal(layout.pad(layout.strip(x)), x * mask[:, :, None])
+    assert torch.equal(layout.pad(layout.strip(x))[mask], x[mask])
 
 
 @given(st.integers(1, 200), st.sampled_from([2, 8, 25, 64]))

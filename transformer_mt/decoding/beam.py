@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from transformer_mt.decoding.candidates import greatest
+from transformer_mt.decoding.candidates import greatest, log_softmax_
 from transformer_mt.decoding.hypothesis import Decodable, Hypothesis, closing_ranks, length_limits
 from transformer_mt.special import BOS, EOS
 
@@ -61,10 +61,9 @@ def _candidates(logits: Tensor, scores: Tensor, beam: int, *, first: bool) -> tu
     """The 2N best continuations of each sentence: their scores, the beam they continue, their token; [B, 2N] each."""
     if first:
         logits[:, EOS] = float("-inf")
-    log_p, token = greatest(logits.log_softmax(-1, dtype=torch.float32), 2 * beam)  # [R, ≤ 2N]
-    total = (scores[:, :, None] + log_p.view(*scores.shape, -1)).flatten(1)  # [B, N·2N]
-    best, index = total.topk(min(2 * beam, total.shape[1]), dim=1)
-    return best, index // log_p.shape[1], token.view(len(scores), -1).gather(1, index)
+    vocabulary = logits.shape[1]
+    best, places = greatest(log_softmax_(logits).view(*scores.shape, vocabulary), scores, 2 * beam)
+    return best, places // vocabulary, places % vocabulary
 
 
 def _like(index: Tensor, tokens: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The likeliest words of a vocabulary, without sorting it."""
+"""The probabilities of a vocabulary and its likeliest words, without sorting it."""
 
 import torch
 from torch import Tensor
@@ -6,19 +6,29 @@ from torch import Tensor
 _SPAN = 64  # neighbouring words whose maximum is looked at first
 
 
-def greatest(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` greatest values of each row of x [R, V], or all, and their places, like ``topk``.
+def log_softmax_(logits: Tensor) -> Tensor:
+    """Log p of logits [R, V], in float32, in their place where that fits: new memory costs as much as the exponents."""
+    logits = logits.float()
+    return torch.log_softmax(logits, -1, out=logits)
+
+
+def greatest(x: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The ``count`` greatest of the N·V numbers x [B, N, V] + scores [B, N] of each b, or all, and their places.
 
     They lie in the spans that have the greatest maxima: to find these takes one pass, to sort the few is nothing.
     """
-    vocabulary = x.shape[1]
-    spans = vocabulary // _SPAN
-    if spans <= count:
-        return x.topk(min(count, vocabulary), dim=1)
-    inside = torch.arange(_SPAN, device=x.device)
-    best = x[:, : spans * _SPAN].reshape(len(x), spans, _SPAN).amax(2).topk(count, dim=1).indices  # [R, count]
-    places = (best[:, :, None] * _SPAN + inside).flatten(1)
-    rest = torch.arange(spans * _SPAN, vocabulary, device=x.device).expand(len(x), -1)
-    places = torch.cat((places, rest), dim=1)
-    values, index = x.gather(1, places).topk(count, dim=1)
+    rows, beam, vocabulary = x.shape
+    spans, scores = vocabulary // _SPAN, scores[:, :, None]
+    if beam * spans <= count:
+        return (x + scores).flatten(1).topk(min(count, beam * vocabulary), dim=1)
+    maxima = x[:, :, : spans * _SPAN].reshape(rows, beam, spans, _SPAN).amax(3) + scores
+    best = maxima.flatten(1).topk(count, dim=1).indices  # [B, count]
+    starts = best // spans * vocabulary + best % spans * _SPAN
+    places = (starts[:, :, None] + torch.arange(_SPAN, device=x.device)).flatten(1)
+    if rest := vocabulary % _SPAN:
+        last = torch.arange(vocabulary - rest, vocabulary, device=x.device)
+        last = (last + torch.arange(0, beam * vocabulary, vocabulary, device=x.device)[:, None]).flatten()
+        places = torch.cat((places, last.expand(rows, -1)), dim=1)
+    values = x.flatten(1).gather(1, places) + scores[:, :, 0].gather(1, places // vocabulary)
+    values, index = values.topk(count, dim=1)
     return values, places.gather(1, index)

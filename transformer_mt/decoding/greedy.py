@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from transformer_mt.decoding.candidates import greatest
+from transformer_mt.decoding.candidates import greatest, log_softmax_
 from transformer_mt.decoding.hypothesis import Decodable, Hypothesis, closing_ranks, length_limits
 from transformer_mt.special import BOS, EOS
 
@@ -23,7 +23,7 @@ def greedy(model: Decodable, source: Tensor, length_penalty: float = 1.0) -> lis
         length += 1
         if length == 1:
             logits[:, EOS] = float("-inf")
-        log_p, ids = (x[:, 0] for x in greatest(logits.log_softmax(-1, dtype=torch.float32), 1))
+        log_p, ids = (x[:, 0] for x in greatest(log_softmax_(logits)[:, None], logits.new_zeros(len(logits), 1), 1))
         going = []
         for row, (sentence, token, value) in enumerate(zip(alive, ids.tolist(), log_p.tolist(), strict=True)):
             total[sentence] += value

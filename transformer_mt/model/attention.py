@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from transformer_mt.model.linear import Linear, together
+from transformer_mt.model.masks import Layout
 
 Rotate = Callable[[Tensor], Tensor]  # rotary positions; the same shape
 
@@ -47,28 +48,32 @@ class MultiHeadAttention(nn.Module):
         """[B, S, D] → [B, H, S, K], in memory as in shape: else products of one sentence would have another kernel."""
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2).contiguous()
 
-    def project(self, memory: Tensor, rotate: Rotate | None = None) -> KeyValue:
-        """Keys and values of ``memory`` [B, S, D]; ``rotate`` turns the keys [B, H, S, K]."""
+    def _rows(self, x: Tensor, layout: Layout | None) -> Tensor:
+        return self._split(layout.pad(x) if layout else x)
+
+    def project(self, memory: Tensor, layout: Layout | None = None) -> KeyValue:
+        """Keys and values of ``memory`` [B, S, D], or [1, M, D] with a layout."""
         key, value = together(memory, self.key, self.value)
-        return self._memory(key, value, rotate)
+        return KeyValue(self._rows(key, layout), self._rows(value, layout))
 
-    def forward(self, x: Tensor, memory: KeyValue, bias: Tensor | None, rotate: Rotate | None = None) -> Tensor:
-        """x [B, T, D] attends to ``memory`` (keys [B, H, S, K]); returns [B, T, D].
+    def project_all(self, x: Tensor, rotate: Rotate | None, layout: Layout | None = None) -> tuple[Tensor, KeyValue]:
+        """Queries [B, H, T, K], keys and values of x [B, T, D], by one product; ``rotate`` turns queries and keys."""
+        query, key, value = (self._rows(y, layout) for y in together(x, self.query, self.key, self.value))
+        return (rotate(query), KeyValue(rotate(key), value)) if rotate else (query, KeyValue(key, value))
 
-        ``bias`` broadcasts to [B, H, T, S]; ``rotate`` turns the queries [B, H, T, K].
+    def forward(self, x: Tensor, memory: KeyValue, bias: Tensor | None) -> Tensor:
+        """x [B, T, D] attends to ``memory`` (keys [B, H, S, K]); returns [B, T, D]."""
+        return self.attend(self._split(self.query(x)), memory, bias)
+
+    def to_itself(self, x: Tensor, bias: Tensor, rotate: Rotate | None, layout: Layout | None = None) -> Tensor:
+        """x [B, T, D] attends to x; with a layout both are [1, M, D]."""
+        return self.attend(*self.project_all(x, rotate, layout), bias, layout)
+
+    def attend(self, query: Tensor, memory: KeyValue, bias: Tensor | None, layout: Layout | None = None) -> Tensor:
+        """Queries [B, H, T, K] attend to ``memory``; returns [B, T, D], or [1, M, D] with a layout.
+
+        ``bias`` broadcasts to [B, H, T, S].
         """
-        return self._heads(self.query(x), memory, bias, rotate)
-
-    def to_itself(self, x: Tensor, bias: Tensor, rotate: Rotate | None) -> Tensor:
-        """x [B, T, D] attends to x: as :meth:`project` and :meth:`forward`, by one product."""
-        query, key, value = together(x, self.query, self.key, self.value)
-        return self._heads(query, self._memory(key, value, rotate), bias, rotate)
-
-    def _memory(self, key: Tensor, value: Tensor, rotate: Rotate | None) -> KeyValue:
-        keys = self._split(key)
-        return KeyValue(rotate(keys) if rotate else keys, self._split(value))
-
-    def _heads(self, query: Tensor, memory: KeyValue, bias: Tensor | None, rotate: Rotate | None) -> Tensor:
-        queries = self._split(query)  # [B, H, T, K]
-        heads, _ = attend(rotate(queries) if rotate else queries, memory.key, memory.value, bias)
-        return self.output(heads.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        heads, _ = attend(query, memory.key, memory.value, bias)
+        heads = heads.transpose(1, 2).flatten(2)
+        return self.output(layout.strip(heads) if layout else heads)  # type: ignore[no-any-return]

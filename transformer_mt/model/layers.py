@@ -120,10 +120,8 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor, rotate: Rotate | None, layout: Layout | None = None) -> Tensor:
         """X [B, S, D] → [B, S, D], or [1, M, D] → [1, M, D] with a layout; the bias [B, 1, 1, S] hides padding."""
-        y = self.attention_residual.enter(x)
-        y = layout.pad(y) if layout else y
-        y = self.attention.to_itself(y, bias, rotate)
-        x = self.attention_residual.leave(x, layout.strip(y) if layout else y)
+        y = self.attention.to_itself(self.attention_residual.enter(x), bias, rotate, layout)
+        x = self.attention_residual.leave(x, y)
         return self.feed_forward_residual.leave(x, self.feed_forward(self.feed_forward_residual.enter(x)))
 
 
@@ -159,9 +157,9 @@ class DecoderLayer(nn.Module):
         rotate: Rotate | None,
     ) -> Tensor:
         """One position of N rows a sentence: x [B, N, D] → [B, N, D]; ``written`` gets its keys and values."""
-        y = self.self_residual.enter(x)
-        written.append(self.self_attention.project(y, rotate))
-        x = self.self_residual.leave(x, self.self_attention(y, written.read(), written_bias, rotate))
+        query, new = self.self_attention.project_all(self.self_residual.enter(x), rotate)
+        written.append(new)
+        x = self.self_residual.leave(x, self.self_attention.attend(query, written.read(), written_bias))
         y = self.cross_attention(self.cross_residual.enter(x), memory, memory_bias)
         return self._feed(self.cross_residual.leave(x, y))
 

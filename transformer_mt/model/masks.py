@@ -24,12 +24,12 @@ class Layout:
 
     def __init__(self, mask: Tensor) -> None:
         self.shape, self.real = mask.shape, mask.flatten().nonzero()[:, 0]  # [M]
+        self.source = (mask.flatten().cumsum(0) - 1).clamp_min_(0)  # [B·S]: the real position that each is filled from
 
     def strip(self, x: Tensor) -> Tensor:
         """X [B, S, D] → [1, M, D]."""
         return x.flatten(0, 1).index_select(0, self.real)[None]
 
     def pad(self, x: Tensor) -> Tensor:
-        """X [1, M, D] → [B, S, D], zeros at padding."""
-        padded = x.new_zeros(self.shape.numel(), x.shape[-1])
-        return padded.index_copy_(0, self.real, x[0]).view(*self.shape, -1)
+        """X [1, M, D] → [B, S, D], at padding some other position."""
+        return x[0].index_select(0, self.source).view(*self.shape, -1)

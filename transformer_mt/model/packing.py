@@ -1,8 +1,8 @@
 """A model made ready for decoding: weights laid out in advance for the kernel of products, or as 8-bit integers."""
 
-import math
 from collections.abc import Callable
 from copy import deepcopy
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformer_mt.model.attention import KeyValue, MultiHeadAttention, Rotate
 from transformer_mt.model.layers import LayerNorm, RMSNorm
 from transformer_mt.model.linear import Linear, has_kernel, in_rows, invariant_bmm, product
+from transformer_mt.model.masks import Layout
 from transformer_mt.model.transformer import Transformer
 
 _ROWS = 64  # of the products that the layout is for
@@ -24,17 +25,22 @@ def packed(model: Transformer, precision: torch.dtype) -> Transformer:
     """
     copy = deepcopy(model, {id(parameter): parameter for parameter in model.parameters()}).eval()
     copy.precision = torch.float32 if precision == torch.int8 else precision
-    for module in list(copy.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, MultiHeadAttention):
-                _replace(module, name, PackedAttention(child, precision))
-            elif isinstance(child, Linear):
-                _replace(module, name, _pack(child.weight, child.bias, precision, relu=child.relu))
-        if isinstance(module, LayerNorm | RMSNorm):
-            for name, parameter in module.named_parameters():
-                setattr(module, name, nn.Parameter(parameter.detach().to(copy.precision), requires_grad=False))
+    _pack_inside(copy, precision)
+    for norm in (module for module in copy.modules() if isinstance(module, LayerNorm | RMSNorm)):
+        for name, parameter in norm.named_parameters():
+            setattr(norm, name, nn.Parameter(parameter.detach().to(copy.precision), requires_grad=False))
     copy.output = _pack(model.projection, None, precision)
     return copy
+
+
+def _pack_inside(module: nn.Module, precision: torch.dtype) -> None:
+    for name, child in list(module.named_children()):
+        if isinstance(child, MultiHeadAttention):
+            _replace(module, name, PackedAttention(child, precision))
+        elif isinstance(child, Linear):
+            _replace(module, name, _pack(child.weight, child.bias, precision, relu=child.relu))
+        else:
+            _pack_inside(child, precision)
 
 
 def _replace(module: nn.Module, name: str, function: Callable[..., Tensor]) -> None:
@@ -51,38 +57,64 @@ def _pack(weight: Tensor, bias: Tensor | None, precision: torch.dtype, *, relu: 
 
 
 class PackedAttention:
-    """Multi-head attention with one product for keys and values, and 1/√K inside that of queries."""
+    """Multi-head attention by one product for all that is wanted of a tensor, with 1/√K inside that of queries."""
 
     def __init__(self, attention: MultiHeadAttention, precision: torch.dtype) -> None:
-        self.heads = attention.heads
-        query, key, value, output = attention.query, attention.key, attention.value, attention.output
-        scale = 1 / math.sqrt(len(query.weight) // self.heads)
-        self.query = _pack(query.weight * scale, query.bias * scale, precision)
-        self.key_value = _pack(torch.cat((key.weight, value.weight)), torch.cat((key.bias, value.bias)), precision)
-        self.output = _pack(output.weight, output.bias, precision)
+        self.heads, self.precision, self.maps = attention.heads, precision, attention
+        self.output = _pack(attention.output.weight, attention.output.bias, precision)
 
-    def to_itself(self, x: Tensor, bias: Tensor, rotate: Rotate | None) -> Tensor:
-        """As :meth:`MultiHeadAttention.to_itself`."""
-        return self(x, self.project(x, rotate), bias, rotate)
+    @cached_property
+    def query(self) -> _Affine:
+        """What cross-attention asks."""
+        return self._pack(self.maps.query)
 
-    def project(self, memory: Tensor, rotate: Rotate | None = None) -> KeyValue:
+    @cached_property
+    def key_value(self) -> _Affine:
+        """What cross-attention reads."""
+        return self._pack(self.maps.key, self.maps.value)
+
+    @cached_property
+    def all(self) -> _Affine:
+        """Both, of self-attention."""
+        return self._pack(self.maps.query, self.maps.key, self.maps.value)
+
+    def _pack(self, *maps: Linear) -> _Affine:
+        scales = [(len(map_.weight) // self.heads) ** -0.5 if map_ is self.maps.query else 1.0 for map_ in maps]
+        weight = torch.cat([map_.weight * scale for map_, scale in zip(maps, scales, strict=True)])
+        bias = torch.cat([map_.bias * scale for map_, scale in zip(maps, scales, strict=True)])
+        return _pack(weight, bias, self.precision)
+
+    def _split(self, maps: Tensor, count: int, layout: Layout | None) -> Tensor:
+        """[B, S, count · D], or [1, M, count · D] with a layout → [count, B, H, S, K]."""
+        maps = layout.pad(maps) if layout else maps
+        return maps.view(*maps.shape[:2], count, self.heads, -1).permute(2, 0, 3, 1, 4)
+
+    def project(self, memory: Tensor, layout: Layout | None = None) -> KeyValue:
         """As :meth:`MultiHeadAttention.project`."""
-        both = self.key_value(memory).view(*memory.shape[:2], 2, self.heads, -1)
-        key, value = both.permute(2, 0, 3, 1, 4).contiguous().unbind()  # [B, H, S, K] each
-        return KeyValue(rotate(key) if rotate else key, value)
+        return KeyValue(*self._split(self.key_value(memory), 2, layout).contiguous())
 
-    def __call__(self, x: Tensor, memory: KeyValue, bias: Tensor | None, rotate: Rotate | None = None) -> Tensor:
+    def project_all(self, x: Tensor, rotate: Rotate | None, layout: Layout | None = None) -> tuple[Tensor, KeyValue]:
+        """As :meth:`MultiHeadAttention.project_all`."""
+        query, key, value = self._split(self.all(x), 3, layout)
+        return (rotate(query), KeyValue(rotate(key), value)) if rotate else (query, KeyValue(key, value))
+
+    def __call__(self, x: Tensor, memory: KeyValue, bias: Tensor | None) -> Tensor:
         """As :meth:`MultiHeadAttention.forward`."""
-        rows, length, width = x.shape
-        query = self.query(x).view(rows, length, self.heads, -1).transpose(1, 2)  # [B, H, T, K]
-        if rotate:
-            query = rotate(query)
+        return self.attend(self._split(self.query(x), 1, None)[0], memory, bias)
+
+    def to_itself(self, x: Tensor, bias: Tensor, rotate: Rotate | None, layout: Layout | None = None) -> Tensor:
+        """As :meth:`MultiHeadAttention.to_itself`."""
+        return self.attend(*self.project_all(x, rotate, layout), bias, layout)
+
+    def attend(self, query: Tensor, memory: KeyValue, bias: Tensor | None, layout: Layout | None = None) -> Tensor:
+        """As :meth:`MultiHeadAttention.attend`."""
+        rows, heads, length, _ = query.shape
         scores = invariant_bmm(query.flatten(0, 1), memory.key.flatten(0, 1).transpose(1, 2))  # [B·H, T, S]
         if bias is not None:
-            scores.view(rows, self.heads, length, -1).add_(bias)
-        heads = invariant_bmm(scores.softmax(-1), memory.value.flatten(0, 1))  # [B·H, T, K]
-        heads = heads.view(rows, self.heads, length, -1).transpose(1, 2).reshape(rows, length, width)
-        return self.output(heads)
+            scores.view(rows, heads, length, -1).add_(bias)
+        found = invariant_bmm(scores.softmax(-1), memory.value.flatten(0, 1))  # [B·H, T, K]
+        found = found.view(rows, heads, length, -1).transpose(1, 2).flatten(2)  # [B, T, D]
+        return self.output(layout.strip(found) if layout else found)
 
 
 class PackedLinear:

@@ -6,28 +6,26 @@ import torch
 from torch import Tensor
 
 from transformer_mt.model.attention import KeyValue
-from transformer_mt.model.masks import attention_bias
-
-
-def fewest_keys(head_width: int) -> int:
-    """The number of keys that attention has at least: for fewer than 400 multiplications, PyTorch has other kernels."""
-    return 16 * -(-400 // (16 * head_width))
+from transformer_mt.model.masks import Layout, attention_bias
 
 
 def filled_up(keys: int, head_width: int) -> int:
-    """The number that keys are filled up to, a multiple of 4.
+    """The number that keys are filled up to: a multiple of 4, and 400 multiplications at least.
 
-    It makes the float32 arithmetic of a few queries on a CPU independent of how long the others in a batch are.
+    It makes the float32 arithmetic of a few queries on a CPU independent of how long the others in a batch are:
+    PyTorch has other kernels for fewer.
     """
-    return max(-(-keys // 4) * 4, fewest_keys(head_width))
+    fewest = 16 * -(-400 // (16 * head_width))
+    return max(-(-keys // 4) * 4, fewest)
 
 
 @dataclass
 class Memory:
-    """The encoded source: hidden [B, S, D], bias [B, 1, 1, S] (minus infinity at padding)."""
+    """The encoded source: hidden [B, S, D], or [1, M, D] with a layout; bias [B, 1, 1, S] (minus infinity: padding)."""
 
     hidden: Tensor
     bias: Tensor
+    layout: Layout | None
 
 
 class Cache:
@@ -42,7 +40,7 @@ class Cache:
         """Add one position: keys and values [B, H, N, K]."""
         end = self.length + new.key.shape[2]
         if end > self._key.shape[2]:
-            room = new.key.new_empty(*new.key.shape[:2], max(end - self.length, 16, self.length), new.key.shape[3])
+            room = new.key.new_empty(*new.key.shape[:2], max(16 * new.key.shape[2], self.length), new.key.shape[3])
             self._key, self._value = torch.cat((self._key, room), 2), torch.cat((self._value, room), 2)
         self._key[:, :, self.length : end] = new.key
         self._value[:, :, self.length : end] = new.value

@@ -14,7 +14,7 @@ from transformer_mt.model.attention import KeyValue
 from transformer_mt.model.layers import DecoderLayer, Dropout, EncoderLayer, make_norm
 from transformer_mt.model.masks import Layout, attention_bias, causal_mask, padding_mask
 from transformer_mt.model.positions import Learned, Rotary, Sinusoidal
-from transformer_mt.model.state import Cache, Memory, State, fewest_keys, filled_up
+from transformer_mt.model.state import Cache, Memory, State, filled_up
 from transformer_mt.special import PAD
 
 
@@ -77,15 +77,14 @@ class Transformer(nn.Module):
         """Encode source ids [B, S], filled up with PAD."""
         layout = None
         if not self.training:
-            source = F.pad(source, (0, max(0, fewest_keys(self.head_width) - source.shape[1])), value=PAD)
+            source = F.pad(source, (0, filled_up(source.shape[1], self.head_width) - source.shape[1]), value=PAD)
             layout = Layout(source != PAD)
         x = self._embed(source, self.source_embedding, self.source_positions)  # [B, S, D]
         bias = attention_bias(padding_mask(source, PAD), x.dtype)
         x = layout.strip(x) if layout else x
         for layer in self.encoder:
             x = layer(x, bias, self.rotary, layout)
-        x = self.encoder_norm(x)
-        return Memory(layout.pad(x) if layout else x, bias)
+        return Memory(self.encoder_norm(x), bias, layout)
 
     def forward(self, source: Tensor, target_in: Tensor) -> Tensor:
         """Teacher forcing: source [B, S] and the shifted target [B, T] → hidden [B, T, D], not yet projected to V."""
@@ -112,18 +111,15 @@ class Transformer(nn.Module):
 
     def start(self, memory: Memory, beam: int) -> State:
         """The state before the first target token, for ``beam`` rows of each sentence."""
-        length = memory.hidden.shape[1]
-        more = filled_up(length, self.head_width) - length
-        keys = [
-            KeyValue(*(F.pad(x, (0, 0, 0, more)) for x in (keys.key, keys.value))) for keys in self._source_keys(memory)
-        ]
-        bias = F.pad(memory.bias, (0, more), value=float("-inf"))
-        nothing = torch.empty(len(memory.hidden), beam, 0, dtype=torch.bool, device=memory.hidden.device)
-        return State([Cache(layer) for layer in keys], keys, bias, nothing)
+        keys = self._source_keys(memory)
+        nothing = torch.empty(len(memory.bias), beam, 0, dtype=torch.bool, device=memory.bias.device)
+        return State([Cache(layer) for layer in keys], keys, memory.bias, nothing)
 
     def _source_keys(self, memory: Memory) -> list[KeyValue]:
         """The keys and values of the source, [B, H, S, K] each, for every layer of the decoder."""
-        return [cast(DecoderLayer, layer).cross_attention.project(memory.hidden) for layer in self.decoder]
+        return [
+            cast(DecoderLayer, layer).cross_attention.project(memory.hidden, memory.layout) for layer in self.decoder
+        ]
 
     def step(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         """The last token of each row, ids [R] → logits [R, V] of the next, and the state with it."""
