@@ -145,6 +145,9 @@ class Int8Linear:
         """Map the last dimension."""
         rows = x.reshape(-1, x.shape[-1])
         scale = rows.abs().amax(1, keepdim=True).clamp_min_(1e-8).div_(127)
-        output = torch._int_mm(rows.div(scale).round_().to(torch.int8), self.weight).float().mul_(scale)
-        output = output.mul_(self.scale) if self.bias is None else torch.addcmul(self.bias, output, self.scale)
+        sums = torch._int_mm(rows.div(scale).round_().to(torch.int8), self.weight)  # [rows, out]
+        output = sums.view(torch.float32).copy_(sums).mul_(scale)  # in place: new memory would take longer
+        output = (
+            output.mul_(self.scale) if self.bias is None else torch.addcmul(self.bias, output, self.scale, out=output)
+        )
         return (output.relu_() if self.relu else output).view(*x.shape[:-1], -1)
