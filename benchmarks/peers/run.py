@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import safetensors.torch
+import torch
 
 from benchmarks.peers import venvs
 from benchmarks.peers.report import check, markdown
@@ -131,6 +132,7 @@ def train_weights(work: Work) -> None:
     checkpoints = Checkpoints(FOLDER / "weights" / "checkpoints")
     name = checkpoints.newest()
     if name is None or checkpoints.manifest(name)["tokenizer"] != tokenizer.hashes:
+        torch.set_num_threads(1)  # two would wait for each other on the one core that this process may use
         train(config, resume=False, overwrite=(FOLDER / "weights").exists(), started=time.monotonic())
     weights = checkpoints.weights(checkpoints.resolve("last"))
     safetensors.torch.save_file({**weights, "positions": sinusoids(512, WIDTH)}, FOLDER / "model.safetensors")
