@@ -1,19 +1,24 @@
 """Which device to compute on, and in which precision."""
 
+import os
+
 import torch
 
 from transformer_mt.errors import ConfigError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that ``auto``, ``cpu``, ``cuda`` or ``mps`` means here. Raises ConfigError when it is not there."""
+    """The device that ``auto``, ``cpu``, ``cuda`` or ``mps`` means here. Raises ConfigError when it is not there.
+
+    Of several GPUs, a process that torchrun has started takes its own.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device: cuda is not available on this machine; choose auto or cpu")
     if name == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("device: mps is not available on this machine; choose auto or cpu")
-    return torch.device(name)
+    return torch.device(name, int(os.environ.get("LOCAL_RANK", "0"))) if name == "cuda" else torch.device(name)
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

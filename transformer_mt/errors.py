@@ -7,9 +7,13 @@ from pathlib import Path
 
 
 class MtError(Exception):
-    """An error to be told in one line, without a traceback; ``code`` is the exit code."""
+    """An error to be told in one line, without a traceback; ``code`` is the exit code.
+
+    One that is ``silent`` is told by another process.
+    """
 
     code = 1
+    silent = False
 
 
 class ConfigError(MtError):
@@ -55,14 +59,16 @@ _REMEDIES = {
     errno.EPERM: "check its permissions",
     errno.ENOSPC: "make room",
     errno.EDQUOT: "make room",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), or choose another file system",
+    errno.EROFS: "choose another place",
     errno.EISDIR: "give a file",
     errno.ENOTDIR: "a file is in the way, choose another",
 }
 
 
-def system_fault(error: OSError) -> SystemFault:
-    """Turn an operating system's error into one line that names the file."""
-    where = f"{error.filename}: " if error.filename else ""
+def system_fault(error: OSError, path: Path | None = None) -> SystemFault:
+    """Turn an operating system's error into one line that names the file: ``path`` where the error knows none."""
+    where = f"{error.filename or path}: " if error.filename or path else ""
     reason = error.strerror or error
     return SystemFault(f"{where}{reason}; {_REMEDIES.get(error.errno or 0, 'check the path')}")
 

@@ -1,7 +1,7 @@
 """How good translations are: BLEU, chrF and TER by sacreBLEU on raw references, and the loss on held-out text."""
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sacrebleu
@@ -49,8 +49,17 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 
 
 @torch.inference_mode()
-def mean_nll(translator: Translator, sources: Sequence[str], targets: Sequence[str], device_tokens: int) -> float:
-    """The negative log-likelihood of the references, a mean per target token in nats; empty pairs are left out."""
+def mean_nll(
+    translator: Translator,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    device_tokens: int,
+    go_on: Callable[[], None] = lambda: None,
+) -> float:
+    """The negative log-likelihood of the references, a mean per target token in nats; empty pairs are left out.
+
+    ``go_on`` is called after each batch, and may raise.
+    """
     tokenizer, model = translator.tokenizer, translator.packed
     longest = model.position_limit or LONGEST_SOURCE
     pairs = [
@@ -65,6 +74,7 @@ def mean_nll(translator: Translator, sources: Sequence[str], targets: Sequence[s
         hidden = model(source, target[:, :-1])[gold != PAD]  # [M, D]
         total += float(smoothed_cross_entropy(hidden, model.projection, gold[gold != PAD], 0.0).nll)
         tokens += len(hidden)
+        go_on()
     if not tokens:
         raise DataError("data.valid: no pair has text on both sides; give other text")
     return total / tokens

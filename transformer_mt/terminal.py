@@ -23,11 +23,25 @@ _STYLES = {"bold": 1, "dim": 2, "yellow": 33}
 
 def is_terminal() -> bool:
     """Whether a person looks at stderr."""
-    return sys.stderr.isatty()
+    return sys.stderr.isatty() and not _muted
+
+
+_muted = False
+
+
+def mute(muted: bool) -> None:
+    """Let :func:`say` and bars be quiet, or not: of several processes, one speaks. Warnings are heard all the same."""
+    global _muted
+    _muted = muted
 
 
 def say(line: str, style: str = "") -> None:
     """Print a line to stderr, in a style on a terminal only; work goes on when nobody listens any more."""
+    if not _muted:
+        _print(line, style)
+
+
+def _print(line: str, style: str) -> None:
     if style and is_terminal():
         line = f"\x1b[{_STYLES[style]}m{line}\x1b[0m"
     with suppress(BrokenPipeError):
@@ -36,7 +50,7 @@ def say(line: str, style: str = "") -> None:
 
 def warn(line: str) -> None:
     """Print a warning to stderr."""
-    say(f"warning: {line}", style="yellow")
+    _print(f"warning: {line}", style="yellow")
 
 
 def percent(part: float, whole: float) -> str:
@@ -69,8 +83,11 @@ class Bar:
 
 
 @contextmanager
-def bar(what: str, total: int | None, unit: str) -> Iterator[Bar]:
-    """Show a bar with rate and time left on a terminal, nothing elsewhere; it goes when the work is done."""
+def bar(what: str, total: int | None, unit: str, done: int = 0) -> Iterator[Bar]:
+    """Show a bar with rate and time left on a terminal, nothing elsewhere; it goes when the work is done.
+
+    ``done`` units were done before, and do not count in the rate.
+    """
     if not is_terminal():
         yield Bar(None, 0)
         return
@@ -83,7 +100,7 @@ def bar(what: str, total: int | None, unit: str) -> Iterator[Bar]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield Bar(progress, progress.add_task(what, total=total, unit=unit))
+        yield Bar(progress, progress.add_task(what, total=total, completed=done, unit=unit))
 
 
 class LiveLine:

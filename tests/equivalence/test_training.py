@@ -71,7 +71,7 @@ class Run:
             Metrics(self.metrics_file), self.validate, seed=3, about={}, started=0.0,
         )  # fmt: skip
 
-    def validate(self) -> Validation:
+    def validate(self, go_on: Callable[[], None]) -> Validation:
         self.validations += 1
         assert not self.model.training
         return Validation(nll=1.0, bleu=float(self.validations), signature="none", samples=[])
@@ -163,7 +163,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_with_subword_sampling(
 def test_checkpoints_kept_are_the_best_and_the_last(store: Store, tmp_path: Path) -> None:
     """Validations get worse after the first: step 4 stays the best while 16 and 20 are the last two."""
     run = Run(store, tmp_path / "run", max_steps=20, keep_last=2, patience=None)
-    run.trainer.validate = lambda: Validation(1.0, 100.0 - run.trainer.progress.step, "none", [])
+    run.trainer.validate = lambda go_on: Validation(1.0, 100.0 - run.trainer.progress.step, "none", [])
     run.trainer.run()
     assert run.checkpoints.names() == ["step-000004", "step-000016", "step-000020"]
     assert (run.checkpoints.resolve("best"), run.checkpoints.resolve("last")) == ("step-000004", "step-000020")
@@ -172,7 +172,7 @@ def test_checkpoints_kept_are_the_best_and_the_last(store: Store, tmp_path: Path
 def test_patience_ends_the_run(store: Store, tmp_path: Path) -> None:
     """Best at step 4, then 8, 12 and 16 are no better."""
     run = Run(store, tmp_path / "run", max_steps=100, patience=3)
-    run.trainer.validate = lambda: Validation(float(run.trainer.progress.step), 0.0, "none", [])
+    run.trainer.validate = lambda go_on: Validation(float(run.trainer.progress.step), 0.0, "none", [])
     run.trainer.settings = run.settings.model_copy(update={"best_by": "nll"})
     assert run.trainer.run().startswith("patience")
     assert run.trainer.progress.step == 16
@@ -181,7 +181,7 @@ def test_patience_ends_the_run(store: Store, tmp_path: Path) -> None:
 def test_nan_is_never_the_best_and_ties_go_to_the_newer(store: Store, tmp_path: Path) -> None:
     run = Run(store, tmp_path / "run", max_steps=12)
     values = iter([float("nan"), 5.0, 5.0])
-    run.trainer.validate = lambda: Validation(1.0, next(values), "none", [])
+    run.trainer.validate = lambda go_on: Validation(1.0, next(values), "none", [])
     run.trainer.run()
     assert run.checkpoints.resolve("best") == "step-000012"
 
@@ -190,7 +190,7 @@ def test_the_average_is_the_mean_by_hand_and_is_validated(store: Store, tmp_path
     run = Run(store, tmp_path / "run", max_steps=12, average=True, keep_last=3)
     seen = []
 
-    def validate() -> Validation:
+    def validate(go_on: Callable[[], None]) -> Validation:
         seen.append(run.weights())
         return Validation(1.0, 1.0, "none", [])
 
@@ -229,7 +229,7 @@ def test_training_learns_to_copy_in_either_precision(store: Store, tmp_path: Pat
 def test_ties_are_no_progress(store: Store, tmp_path: Path) -> None:
     """A model stuck at BLEU 0 is stopped by patience, and its newest checkpoint is the best."""
     run = Run(store, tmp_path / "run", max_steps=100, patience=2)
-    run.trainer.validate = lambda: Validation(1.0, 0.0, "none", [])
+    run.trainer.validate = lambda go_on: Validation(1.0, 0.0, "none", [])
     assert run.trainer.run().startswith("patience")
     assert run.trainer.progress.step == 12
     assert run.checkpoints.resolve("best") == "step-000012"
@@ -241,7 +241,7 @@ def test_a_finished_run_is_finished_until_its_limits_change(
     store: Store, tmp_path: Path, options: dict[str, Any], average: bool
 ) -> None:
     first = Run(store, tmp_path / "run", average=average, **options)
-    first.trainer.validate = lambda: Validation(1.0, 1.0, "none", [])
+    first.trainer.validate = lambda go_on: Validation(1.0, 1.0, "none", [])
     first.trainer.run()
     for changed, done in (({}, True), ({"max_steps": 200}, False)):
         again = Run(store, tmp_path / "run", average=average, **{**options, **changed})

@@ -23,7 +23,6 @@ from transformer_mt.data import corpus, prepare
 from transformer_mt.data.advice import advise
 from transformer_mt.data.coverage import Coverage, coverage
 from transformer_mt.data.doctor.examination import Examination, Finding, examine
-from transformer_mt.data.sets import evaluation_set
 from transformer_mt.data.store import Store
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.data.writing import other_language
@@ -54,7 +53,7 @@ def check(config: Config) -> Report:
     tokenize(config)
     store = prepare.read_manifest(paths.data)
     assert store is not None
-    sets = {name: evaluation_set(paths.data, name) for names in store["sets"].values() for name in names}
+    sets = {name: prepare.evaluation_set(paths.data, name) for names in store["sets"].values() for name in names}
     given = {name: (sources, references[0]) for name, (sources, references) in sets.items()}
     examinations, listed = {}, list[str]()
     unseen = {name: lines for name, lines in given.items() if name not in store["held_out"]}
@@ -220,7 +219,7 @@ def _fly(config: Config, scratch: Path) -> Preflight:
         Origin(config.training.start_from, config.model).start(model, tokenizer)
     model.to(device)
     translator = Translator(model, tokenizer, config.decoding, device)
-    sets = [evaluation_set(paths.data, name) for name in prepare.set_names(paths.data, "valid")]
+    sets = [prepare.evaluation_set(paths.data, name) for name in prepare.set_names(paths.data, "valid")]
     trainer = Trainer(
         model,
         make_batches(config, paths, tokenizer),

@@ -56,11 +56,13 @@ def preflight(trainer: Trainer, translator: Translator, sources: Sequence[str], 
         torch.cuda.reset_peak_memory_stats(trainer.device)
     # Small weights may leave the first window empty.
     batches = trainer.batches.window(0, 0) or [next(trainer.batches.walk(Position()))[0]]
-    largest = max(batches, key=lambda buckets: max(map(_size, buckets)))
+    largest = max(batches, key=lambda buckets: max(bucket.positions for bucket in buckets))
     longest = max(batches, key=lambda buckets: max(max(bucket.shape[1:]) for bucket in buckets))  # attention is square
     trainer.model.train()
     for batch in (largest, longest):
         trainer.update(batch, 1, Tally())
+    if trainer.most_positions is not None:
+        raise MemoryError("out of memory: a batch had to be split")
     pairs = [pair for pair in zip(sources, references, strict=True) if pair[0].strip() and pair[1].strip()]
     validation = _time_validation(translator, trainer.settings, pairs)
     step, tokens = _time_steps(trainer, batches)
@@ -85,7 +87,7 @@ def preflight(trainer: Trainer, translator: Translator, sources: Sequence[str], 
         precision=str(trainer.model.precision).removeprefix("torch."),
         parameters=sum(p.numel() for p in trainer.model.parameters()),
         memory=_peak_memory(trainer.device),
-        largest_batch=max(largest, key=_size).shape,
+        largest_batch=max(largest, key=lambda bucket: bucket.positions).shape,
         step=step,
         bfloat16=bfloat16,
         tokens_per_second=tokens,
@@ -100,12 +102,6 @@ def preflight(trainer: Trainer, translator: Translator, sources: Sequence[str], 
         ends_by=reason,
         steps=steps,
     )
-
-
-def _size(bucket: Bucket) -> int:
-    """Padded positions of both sides."""
-    sentences, source, target = bucket.shape
-    return sentences * (source + target)
 
 
 def _time_steps(trainer: Trainer, batches: list[list[Bucket]]) -> tuple[float, float]:

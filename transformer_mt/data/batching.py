@@ -70,6 +70,16 @@ class Bucket:
         """Real target tokens, end tokens counted."""
         return int(self.target.lengths(self.rows).sum()) + len(self.rows)
 
+    @property
+    def positions(self) -> int:
+        """Padded positions of both sides: what it costs."""
+        sentences, source, target = self.shape
+        return sentences * (source + target)
+
+    def part(self, number: int, count: int) -> "Bucket":
+        """Every ``count``-th of its pairs from ``number`` on; there may be none."""
+        return Bucket(self.source, self.target, self.rows[number::count])
+
     def collate(self) -> Batch:
         """Pad the pairs to matrices, with their begin and end tokens."""
         rows = np.arange(len(self.rows))

@@ -1,12 +1,14 @@
 """Training a run to its end, or on from where it was stopped, and saying how it ended."""
 
+import hashlib
 import json
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
@@ -22,8 +24,9 @@ from transformer_mt.experiment.scoring import make_validation
 from transformer_mt.experiment.tokenization import prepare_store, refuse_changes
 from transformer_mt.rundir import RunDirectory, sha256, write_atomically
 from transformer_mt.terminal import say
+from transformer_mt.training.distributed import Group, joined
 from transformer_mt.training.fine_tuning import Origin
-from transformer_mt.training.metrics import Metrics, duration, summary_writer
+from transformer_mt.training.metrics import Metrics, NoMetrics, duration, summary_writer
 from transformer_mt.training.trainer import Trainer, derive_seed
 from transformer_mt.translate import Translator, make_model
 
@@ -40,28 +43,60 @@ class _Ending:
 def train(config: Config, *, resume: bool, overwrite: bool, started: float) -> None:
     """Train a run to its end. ``started`` is the ``time.monotonic()`` of the command's start.
 
-    Raises Interrupted after saving, when a signal came.
+    Processes that torchrun has started do it together. Raises Interrupted after saving, when a signal came.
     """
-    paths = RunDirectory(Path(config.run_dir))
+    paths, ending = RunDirectory(Path(config.run_dir)), _Ending()
+    with joined(choose_device(config.device)) as group, ExitStack() as stack:
+        if group.restarted:
+            resume, overwrite = True, False
+        group.compare({**_flat(config.model_dump(mode="json")), "PyTorch": torch.__version__})
+        group.lead(lambda: _open(config, paths, ending, stack, resume=resume, overwrite=overwrite))
+        group.compare(_fingerprints(paths))
+        _train(config, paths, ending, group, started, resume=resume)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A configuration as one mapping of dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat
+
+
+def _fingerprints(paths: RunDirectory) -> dict[str, str]:
+    """What all processes of a run must read alike. Raises ArtefactError."""
+    text = {"the token store": prepare.read_manifest(paths.data)}
+    prints = {name: hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12] for name, value in text.items()}
+    return {**prints, **{f"tokenizer/{path.name}": sha256(path)[:12] for path in Tokenizer.files(paths.tokenizer)}}
+
+
+def _open(
+    config: Config, paths: RunDirectory, ending: _Ending, stack: ExitStack, *, resume: bool, overwrite: bool
+) -> None:
+    """Claim and lock the directory until ``stack`` is left, and make the text ready."""
     paths.claim(resume=resume, overwrite=overwrite)
-    with paths.lock():
-        if resume:
-            refuse_changes(config, paths)
-        if overwrite:
-            paths.set_aside()
-        try:
-            refuse_impossible(config, paths)
-            prepare_store(config, paths)
-            write_atomically(paths.config, config.to_yaml())  # limits may be others than before
-            _train_and_say_how_it_ended(config, paths, started, resume=resume)
-        finally:
-            paths.put_back()
+    stack.enter_context(paths.lock())
+    if resume:
+        refuse_changes(config, paths)
+    if overwrite:
+        paths.set_aside()
+    stack.callback(paths.put_back)
+    refuse_impossible(config, paths)
+    begun = paths.holds_run()
+    if begun:
+        prepare_store(config, paths)  # which then only looks whether all fits; if not, nothing is changed
+    stack.enter_context(_told(paths, ending))
+    if not begun:
+        prepare_store(config, paths)
+    write_atomically(paths.config, config.to_yaml())  # limits may be others than before
 
 
-def _train_and_say_how_it_ended(config: Config, paths: RunDirectory, started: float, *, resume: bool) -> None:
-    ending = _Ending()
+@contextmanager
+def _told(paths: RunDirectory, ending: _Ending) -> Iterator[None]:
+    """Write to exit.json how it ended; until then there is none."""
+    paths.exit.unlink(missing_ok=True)
     try:
-        _train(config, paths, ending, started, resume=resume)
+        yield
     except KeyboardInterrupt:  # asked twice, or outside the loop
         ending.code, ending.reason = 130, "SIGINT"
         raise
@@ -75,7 +110,7 @@ def _train_and_say_how_it_ended(config: Config, paths: RunDirectory, started: fl
             ending.code, ending.reason = SystemFault.code, "out of memory"
         raise
     finally:
-        if not paths.put_back() and paths.holds_run():  # else the run that an overwrite did not begin is as it was
+        if not paths.put_back():  # else the run that an overwrite did not begin is as it was
             write_atomically(paths.exit, json.dumps(vars(ending)) + "\n")
 
 
@@ -89,13 +124,13 @@ def refuse_impossible(config: Config, paths: RunDirectory) -> None:
         Origin(settings.start_from, config.model)
 
 
-def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float, *, resume: bool) -> None:
+def _train(config: Config, paths: RunDirectory, ending: _Ending, group: Group, started: float, *, resume: bool) -> None:
     tokenizer = Tokenizer.load(paths.tokenizer)
     torch.manual_seed(derive_seed(config.seed, "weights"))
     device = choose_device(config.device)
     model = make_model(config.model, tokenizer)
     checkpoints = Checkpoints(paths.checkpoints)
-    name = checkpoints.newest()
+    name = group.lead(checkpoints.newest)
     step, start_from = 0, None
     if name is not None:
         manifest = checkpoints.manifest(name)
@@ -107,15 +142,15 @@ def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float,
         start_from = origin.about
     model.to(device)
     translator = Translator(model, tokenizer, config.decoding.model_copy(update={"beam_size": 1}), device)
-    batches, validate = make_batches(config, paths, tokenizer), make_validation(config, paths, translator)
-    metrics = Metrics(paths.metrics, step, paths.root / "tensorboard" if config.training.tensorboard else None)
+    curves = paths.tensorboard if config.training.tensorboard else None
+    metrics = Metrics(paths.metrics, step, curves) if group.leads else NoMetrics()
     trainer = Trainer(
         model,
-        batches,
+        make_batches(config, paths, tokenizer),
         config.training,
         checkpoints,
         metrics,
-        validate,
+        make_validation(config, paths, translator),
         seed=config.seed,
         about={
             "tokenizer": tokenizer.hashes,
@@ -124,6 +159,7 @@ def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float,
             **({"start_from": start_from} if start_from else {}),
         },
         started=started,
+        group=group,
     )
     try:
         if name is not None:
@@ -141,16 +177,19 @@ def _train(config: Config, paths: RunDirectory, ending: _Ending, started: float,
             say("nothing is saved yet; training starts from the beginning")
         parameters = sum(p.numel() for p in model.parameters())
         precision = str(model.precision).removeprefix("torch.")
-        say(f"training {parameters / 1e6:.2f}M parameters on {device}, {precision}")
-        paths.forget()
-        with _stop_on_signals(trainer) as caught:
+        together = f", {group.size} processes" if group.size > 1 else ""
+        say(f"training {parameters / 1e6:.2f}M parameters on {device}, {precision}{together}")
+        if group.leads:
+            paths.forget()
+        with _signals(trainer) as caught:
             reason = trainer.run()
         ending.step = trainer.progress.step
-        if caught and reason == "interrupted":
-            ending.reason = signal.Signals(caught[0]).name
+        if reason == "interrupted":
+            number = caught[0] if caught else signal.SIGTERM  # another process may have been told
+            ending.reason = signal.Signals(number).name
             raise Interrupted(
                 f"stopped by {ending.reason} after step {ending.step:,}, saved; go on: mt train {paths.root} --resume",
-                128 + caught[0],
+                128 + number,
             )
         ending.code, ending.reason = 0, reason
         metrics.note(f"finished: {reason}; step {ending.step:,}, {duration(trainer.progress.seconds)}; "
@@ -184,8 +223,8 @@ def _best(config: Config, checkpoints: Checkpoints, score: float | None) -> str:
 
 
 @contextmanager
-def _stop_on_signals(trainer: Trainer) -> Iterator[list[int]]:
-    """Let SIGINT and SIGTERM end the training after its next step; yields the list of what came."""
+def _signals(trainer: Trainer) -> Iterator[list[int]]:
+    """Let SIGINT and SIGTERM end the training after its step, and SIGUSR1 save; yields those that are to end it."""
     caught: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -194,7 +233,11 @@ def _stop_on_signals(trainer: Trainer) -> Iterator[list[int]]:
         caught.append(number)
         trainer.stop = True
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    def save(number: int, frame: FrameType | None) -> None:
+        trainer.save_now = True
+
+    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGUSR1: save}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield caught
     finally:

@@ -1,5 +1,6 @@
 """How good a run is: on its validation sets while it trains, on its test sets or any files afterwards."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,6 @@ from transformer_mt.config import Config, Source
 from transformer_mt.config_file import load_config
 from transformer_mt.data import prepare
 from transformer_mt.data.corpus import read_pairs
-from transformer_mt.data.sets import evaluation_set
 from transformer_mt.errors import ConfigError, DataError
 from transformer_mt.evaluate import bleu_metric, corpus_scores, mean_nll
 from transformer_mt.rundir import RunDirectory, write_atomically
@@ -21,9 +21,10 @@ from transformer_mt.workers import AllCores
 def make_validation(config: Config, paths: RunDirectory, translator: Translator) -> Any:
     """The function that validates the model as it is: loss, and BLEU of greedy translations.
 
-    Of several sets the first decides which checkpoint is best.
+    It calls its argument between batches, which may raise to end it. Of several sets the first decides which checkpoint
+    is best.
     """
-    sets = {name: evaluation_set(paths.data, name) for name in prepare.set_names(paths.data, "valid")}
+    sets = {name: prepare.evaluation_set(paths.data, name) for name in prepare.set_names(paths.data, "valid")}
     for name, (sources, references) in sets.items():
         if not any(source.strip() and target.strip() for source, target in zip(sources, references[0], strict=True)):
             raise DataError(f"data.{name}: no pair has text on both sides; give other text")
@@ -33,11 +34,11 @@ def make_validation(config: Config, paths: RunDirectory, translator: Translator)
     shown = [n for n, line in enumerate(sources) if line.strip()]
     shown = shown[:: max(1, len(shown) // max(1, config.training.samples))][: config.training.samples]
 
-    def validate() -> Validation:
-        hypotheses = {name: _translate(translator, sources, "validating") for name, (sources, _) in sets.items()}
+    def validate(go_on: Callable[[], None]) -> Validation:
+        hypotheses = {name: _translate(translator, lines, "validating", go_on) for name, (lines, _) in sets.items()}
         scores = {
             name: {
-                "nll": mean_nll(translator, sources, references[0], config.training.device_tokens),
+                "nll": mean_nll(translator, sources, references[0], config.training.device_tokens, go_on),
                 "bleu": float(metric.corpus_score(hypotheses[name], references).score),
             }
             for name, (sources, references) in sets.items()
@@ -50,9 +51,16 @@ def make_validation(config: Config, paths: RunDirectory, translator: Translator)
     return validate
 
 
-def _translate(translator: Translator, sources: list[str], what: str) -> list[str]:
+def _translate(
+    translator: Translator, sources: list[str], what: str, go_on: Callable[[], None] = lambda: None
+) -> list[str]:
     with bar(what, len(sources), "sentences") as progress:
-        return [best[0].text for best in translator.stream(sources, progress=progress.advance)]
+
+        def advance(count: int) -> None:
+            progress.advance(count)
+            go_on()
+
+        return [best[0].text for best in translator.stream(sources, progress=advance)]
 
 
 def evaluate(config: Config, checkpoint: str, split: str) -> dict[str, dict[str, Any]]:
@@ -66,7 +74,7 @@ def evaluate(config: Config, checkpoint: str, split: str) -> dict[str, dict[str,
         known = dict.fromkeys([kind, *names])
         if split not in known:
             raise ConfigError(f"--split {split}: the run has no such set; choose from {', '.join(known)}")
-        sets = {name: evaluation_set(paths.data, name) for name in names if split in (kind, name)}
+        sets = {name: prepare.evaluation_set(paths.data, name) for name in names if split in (kind, name)}
         return {name: _scored(config, checkpoint, translator, name, *texts) for name, texts in sets.items()}
 
 

@@ -70,7 +70,7 @@ def prepare_store(config: Config, paths: RunDirectory) -> None:
         write_atomically(paths.config, config.to_yaml())
         paths.replace_store()
     except OSError as error:
-        raise system_fault(error) from error
+        raise system_fault(error, paths.scratch) from error
     finally:
         shutil.rmtree(paths.scratch, ignore_errors=True)
     _say_what_was_read(config, manifest, time.monotonic() - begun)

@@ -117,6 +117,25 @@ class Metrics:
             self._curves.close()
 
 
+class NoMetrics(Metrics):
+    """Of a process that does not lead its group."""
+
+    def __init__(self) -> None:
+        pass
+
+    def train(self, event: Mapping[str, Any], seconds_left: float | None) -> None:
+        """Leave it to the leader."""
+
+    def valid(self, step: int, validation: Validation, *, best: bool, name: str | None = None) -> None:
+        """Leave it to the leader."""
+
+    def note(self, line: str) -> None:
+        """Leave it to the leader."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 def summary_writer() -> Any:
     """TensorBoard's writer, which is an extra. Raises ConfigError when it is not installed."""
     try:

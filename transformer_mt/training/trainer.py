@@ -9,22 +9,38 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from transformer_mt.checkpoint import Checkpoints, load_optimizer, load_weights, model_weights, optimizer_tensors
 from transformer_mt.config import Training
 from transformer_mt.data.batching import Batches, Bucket, Position
 from transformer_mt.device import choose_precision
-from transformer_mt.errors import NumericsError
+from transformer_mt.errors import NumericsError, is_out_of_memory
 from transformer_mt.memory import keep_freed_memory
 from transformer_mt.model.transformer import Transformer
 from transformer_mt.special import PAD
-from transformer_mt.training.loss import smoothed_cross_entropy
+from transformer_mt.terminal import warn
+from transformer_mt.training.distributed import Group
+from transformer_mt.training.loss import Loss, smoothed_cross_entropy
 from transformer_mt.training.metrics import Metrics, Validation
 from transformer_mt.training.schedule import fitting_warmup, learning_rate
 
 _BAD_STEPS = 3  # in a row without a finite gradient end the run
 _LEAST_SCALE = 1.0  # of a loss in float16: below it, overflow is not what is wrong
+
+
+@dataclass
+class Tally:
+    """Sums over the steps since the last log line."""
+
+    loss: float = 0.0
+    nll: float = 0.0
+    tokens: int = 0
+    seconds: float = 0.0  # without validating and saving
+
+
+class _Stopped(Exception):
+    """A validation was given up, for a signal came."""
 
 
 @dataclass
@@ -36,31 +52,25 @@ class Progress:
     seconds: float = 0.0  # of all sittings
     best: float | None = None  # the best validation so far, the greater the better
     stale: int = 0  # validations since
+    validated: int = 0  # the step of the last one
     skipped: int = 0  # steps without a finite gradient
+    bad: int = 0  # those of them that were the last
     finished: dict[str, Any] | None = None  # why training has ended, and under which limits
     scaler: dict[str, Any] = field(default_factory=dict)  # the state of loss scaling, in float16
+    tally: Tally = field(default_factory=Tally)
 
     @classmethod
     def from_json(cls, state: dict[str, Any]) -> "Progress":
         """Read what ``asdict`` gave."""
-        return cls(**{**state, "position": Position(**state["position"])})
-
-
-@dataclass
-class Tally:
-    """Sums over the steps since the last log line."""
-
-    loss: float = 0.0
-    nll: float = 0.0
-    tokens: int = 0
-    started: float = field(default_factory=time.monotonic)
+        return cls(**{**state, "position": Position(**state["position"]), "tally": Tally(**state.get("tally", {}))})
 
 
 class Trainer:
     """Trains a model on batches, validates and saves as configured.
 
-    ``validate`` is called between steps with the model in evaluation mode; ``about`` goes into every manifest;
-    ``started`` is the ``time.monotonic()`` from which ``max_minutes`` is counted in this sitting.
+    ``validate`` is called between steps with the model in evaluation mode, and calls its argument now and then;
+    ``about`` goes into every manifest; ``started`` is the ``time.monotonic()`` from which ``max_minutes`` is counted in
+    this sitting. A ``group`` of processes does all of it together; its leader alone validates, saves and speaks.
     """
 
     def __init__(
@@ -70,11 +80,12 @@ class Trainer:
         settings: Training,
         checkpoints: Checkpoints,
         metrics: Metrics,
-        validate: Callable[[], Validation],
+        validate: Callable[[Callable[[], None]], Validation],
         *,
         seed: int,
         about: dict[str, Any],
         started: float,
+        group: Group | None = None,
     ) -> None:
         keep_freed_memory()
         self.model, self.batches, self.settings = model, batches, settings
@@ -85,10 +96,14 @@ class Trainer:
         self.optimizer = make_optimizer(model, settings)
         # Small gradients vanish in float16 unless the loss is scaled up (Micikevicius et al. 2018).
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=model.precision == torch.float16)
+        self.group = group or Group()
         self.progress = Progress()
         self.stop = False  # set by a signal handler: save after this step and return
-        self._started = started
-        self._bad, self._validated_at, self._saved_at, self._validation_seconds = 0, -1, -1, 0.0
+        self.save_now = False  # likewise: save, and go on
+        self.most_positions: int | None = None  # that a bucket may have, once memory has run out
+        self._rank = (self.group.rank,) if self.group.size > 1 else ()
+        self._started, self._time_is_up = started, False
+        self._saved_at, self._validation_seconds = -1, 0.0
         self._pace = _Pace()
 
     def resume(self, name: str) -> None:
@@ -109,70 +124,120 @@ class Trainer:
 
     def _run(self) -> str:
         walk = self.batches.walk(self.progress.position)
-        tally = Tally()
         self.model.train()
+        self._confer()
+        self._validate_and_save()  # if a signal came before the validation of the last step was complete
         while not self.stop:
             if (reason := self._reason_to_end()) is not None:
-                self._finish(reason)
+                if not self._finish(reason):
+                    break
                 return reason
+            begun = time.monotonic()
             buckets, after = next(walk)
             step, epoch = self.progress.step + 1, self.progress.position.epoch
-            self.update(buckets, step, tally)
+            self.update(buckets, step, self.progress.tally)
             self.progress.step, self.progress.position = step, after
+            self.progress.tally.seconds += time.monotonic() - begun
             if step % self.settings.log_every == 0:
-                self._log(tally, epoch)
-                tally = Tally()
-            if self._reason_to_end() is None:  # else the end validates and saves
-                tally.started += self._validate_and_save()
+                self._log(self.progress.tally, epoch)
+                self.progress.tally = Tally()
+            self._confer()
+            self._validate_and_save()
         if self._saved_at != self.progress.step:
             self.save()
         return "interrupted"
 
-    def _validate_and_save(self) -> float:
-        """Do either when it is time; return the seconds it took."""
-        begun, step = time.monotonic(), self.progress.step
-        if step % self.settings.validate_every == 0 and self._validate():
+    def _confer(self) -> None:
+        """Decide together what a signal or a clock has told only some of the processes."""
+        limit = self.settings.max_minutes
+        up = limit is not None and self._seconds() + self._closing_seconds() >= 60 * limit
+        self.stop, self.save_now, self._time_is_up = self.group.any(self.stop, self.save_now, up)
+
+    def _validate_and_save(self) -> None:
+        """Do either when it is time; at the end of the run neither, for that does both."""
+        if self._reason_to_end() is not None or self.progress.step == 0:
+            return
+        step = self.progress.step
+        due = step % self.settings.validate_every == 0 and self.progress.validated != step
+        if due and not self.stop and self._validate():
             self.save(best=True)
-        if step % self.settings.save_every == 0 and self._saved_at != step and self._reason_to_end() is None:
+        asked, self.save_now = self.save_now, False
+        if (asked or step % self.settings.save_every == 0) and self._saved_at != step and not self.stop:
             self.save()
-        return time.monotonic() - begun
 
     def update(self, buckets: list[Bucket], step: int, tally: Tally) -> None:
         """One step: the gradient of the mean loss per target token of the whole batch, clipped, and Adam."""
-        batches = [bucket.collate().to(self.device) for bucket in buckets]
-        tokens = sum(int((batch.target_out != PAD).sum()) for batch in batches)
-        smoothed = torch.zeros((), device=self.device)
-        nll = torch.zeros((), device=self.device)
-        for number, batch in enumerate(batches):
-            torch.manual_seed(derive_seed(self.seed, "dropout", step, number))
-            target = batch.target_out.flatten()
-            real = (target != PAD).nonzero()[:, 0]  # [M]
-            hidden = self.model(batch.source, batch.target_in).flatten(0, 1).index_select(0, real)  # [M, D]
-            loss = smoothed_cross_entropy(hidden, self.model.projection, target[real], self.settings.label_smoothing)
-            self.scaler.scale(loss.smoothed / tokens).backward()  # type: ignore[no-untyped-call]
-            smoothed += loss.smoothed.detach()
-            nll += loss.nll
+        tokens = sum(bucket.tokens for bucket in buckets)
+        smoothed, nll = self.group.sum(self._gradient(self.group.share(buckets), step, tokens))
+        self.group.sum_gradients(self.model.parameters())
         rate = learning_rate(step, self.settings, self.model.settings.width)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-        if math.isfinite(float(norm)) and math.isfinite(float(smoothed)):
+        if math.isfinite(float(norm)) and math.isfinite(smoothed):
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.scaler.step(self.optimizer)
             self.scaler.update()
-            self._bad = 0
-            tally.loss, tally.nll = tally.loss + float(smoothed), tally.nll + float(nll)
-            tally.tokens += tokens
+            self.progress.bad = 0
+            tally.loss, tally.nll, tally.tokens = tally.loss + smoothed, tally.nll + nll, tally.tokens + tokens
         else:
             self._skip(step)
         self.optimizer.zero_grad(set_to_none=True)
+
+    def _gradient(self, buckets: list[Bucket], step: int, tokens: int) -> tuple[float, float]:
+        """Leave the gradient of the sum of losses over ``tokens`` in the parameters; return the sums of loss and nll.
+
+        What memory does not suffice for is tried again in halves.
+        """
+        while True:
+            buckets = [part for bucket in buckets for part in self._fitting(bucket)]
+            smoothed, nll = torch.zeros(2, device=self.device)
+            for number, bucket in enumerate(buckets):
+                torch.manual_seed(derive_seed(self.seed, "dropout", step, number, *self._rank))
+                try:
+                    loss = self._backward(bucket, tokens)
+                except Exception as error:
+                    if not is_out_of_memory(error) or len(bucket.rows) == 1:
+                        raise
+                    self.most_positions = bucket.positions // 2
+                    break
+                smoothed += loss.smoothed.detach()
+                nll += loss.nll
+            else:
+                return float(smoothed), float(nll)
+            self._start_again(step)
+
+    def _fitting(self, bucket: Bucket) -> list[Bucket]:
+        """A bucket in parts that memory suffices for, as far as is known."""
+        if self.most_positions is None or bucket.positions <= self.most_positions or len(bucket.rows) == 1:
+            return [bucket]
+        return [part for number in range(2) for part in self._fitting(bucket.part(number, 2))]
+
+    def _start_again(self, step: int) -> None:
+        """Forget what a step has done before memory ran out: the gradient of one bucket may be there in part."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        warn(
+            f"step {step}: out of memory; batches of more than {self.most_positions:,} positions are split from now on "
+            "(lower training.device_tokens)"
+        )
+
+    def _backward(self, bucket: Bucket, tokens: int) -> Loss:
+        batch = bucket.collate().to(self.device)
+        target = batch.target_out.flatten()
+        real = (target != PAD).nonzero()[:, 0]  # [M]
+        hidden = self.model(batch.source, batch.target_in).flatten(0, 1).index_select(0, real)  # [M, D]
+        loss = smoothed_cross_entropy(hidden, self.model.projection, target[real], self.settings.label_smoothing)
+        self.scaler.scale(loss.smoothed / tokens).backward()  # type: ignore[no-untyped-call]
+        return loss
 
     def _skip(self, step: int) -> None:
         """Leave the weights as they are after a loss or gradient that is not finite. Raises NumericsError.
 
         In float16 that is how the scale of the loss is found: it is halved.
         """
-        self._bad, self.progress.skipped = self._bad + 1, self.progress.skipped + 1
+        self.progress.bad, self.progress.skipped = self.progress.bad + 1, self.progress.skipped + 1
         self.scaler.update()
         scaled = self.scaler.is_enabled()
         scale = self.scaler.get_scale()
@@ -180,15 +245,14 @@ class Trainer:
             f"warning: step {step}: the loss or gradient is not finite; skipped"
             + (f", the loss is scaled by {scale:g} from now on" if scaled else "")
         )
-        if scale < _LEAST_SCALE if scaled else self._bad >= _BAD_STEPS:
+        if scale < _LEAST_SCALE if scaled else self.progress.bad >= _BAD_STEPS:
             raise NumericsError(
-                f"step {step}: {self._bad} steps in a row without a finite gradient (the checkpoints so far are good); "
-                "lower training.learning_rate, or train in float32"
+                f"step {step}: {self.progress.bad} steps in a row without a finite gradient (the checkpoints so far are "
+                "good); lower training.learning_rate, or train in float32"
             )
 
     def _log(self, tally: Tally, epoch: int) -> None:
-        seconds = time.monotonic() - tally.started
-        self._pace.note(self.settings.log_every, seconds)
+        self._pace.note(self.settings.log_every, tally.seconds)
         self._warn_of_long_warmup()
         if tally.tokens == 0:
             return
@@ -198,7 +262,7 @@ class Trainer:
             "loss": tally.loss / tally.tokens,
             "nll": tally.nll / tally.tokens,
             "learning_rate": learning_rate(self.progress.step, self.settings, self.model.settings.width),
-            "target_tokens_per_second": tally.tokens / seconds,
+            "target_tokens_per_second": tally.tokens / tally.seconds,
             "seconds": round(self._seconds(), 3),
         }
         self.metrics.train(event, self._seconds_left())
@@ -218,21 +282,38 @@ class Trainer:
             )
 
     def _validate(self, name: str | None = None) -> bool:
-        """Validate the weights as they are, called ``name`` if they are no step's; return whether none were better."""
+        """Validate the weights as they are, called ``name`` if they are no step's; return whether none were better.
+
+        When a signal comes meanwhile, it is given up.
+        """
         begun = time.monotonic()
         self.model.eval()
-        validation = self.validate()
+        validation = self.group.lead(self._validation)
         self.model.train()
+        if validation is None:
+            self.stop = True
+            return False
         value = validation.bleu if self.settings.best_by == "bleu" else -validation.nll
         before = -math.inf if self.progress.best is None else self.progress.best
         best = value >= before  # ties go to the newer, but are no progress; NaN is neither
         if name is None:
             self.progress.stale = 0 if value > before else self.progress.stale + 1
-            self._validated_at, self._validation_seconds = self.progress.step, time.monotonic() - begun
+            self.progress.validated, self._validation_seconds = self.progress.step, time.monotonic() - begun
         if best:
             self.progress.best = value
         self.metrics.valid(self.progress.step, validation, best=best, name=name)
         return best
+
+    def _validation(self) -> Validation | None:
+        """The validation, or None when a signal came."""
+        try:
+            return self.validate(self._go_on)
+        except _Stopped:
+            return None
+
+    def _go_on(self) -> None:
+        if self.stop:
+            raise _Stopped
 
     def done(self) -> bool:
         """Whether this run, with these limits, has ended already."""
@@ -243,8 +324,12 @@ class Trainer:
 
     def save(self, *, best: bool = False) -> None:
         """Save everything, and delete what is not to be kept."""
-        name = f"step-{self.progress.step:06}"
         self.progress.seconds, self.progress.scaler = self._seconds(), self.scaler.state_dict()
+        self.group.lead(lambda: self._write(best=best))
+        self._saved_at = self.progress.step
+
+    def _write(self, *, best: bool) -> None:
+        name = f"step-{self.progress.step:06}"
         self.checkpoints.save(
             name,
             model_weights(self.model),
@@ -256,33 +341,38 @@ class Trainer:
         if best:
             self.checkpoints.point("best", name)
         self.checkpoints.prune(self.settings.keep_last)
-        self._saved_at = self.progress.step
 
-    def _finish(self, reason: str) -> None:
-        """Validate the last step and the average of the checkpoints kept; save once."""
-        best = self._validated_at != self.progress.step and self._validate()
-        averaged = self.settings.average and self._average()
+    def _finish(self, reason: str) -> bool:
+        """Validate the last step and the average of the checkpoints kept, and save; return False when a signal came."""
+        if self.progress.validated != self.progress.step and self._validate():
+            self.save(best=True)
+        if self.settings.average and not self.stop:
+            self._average()
+        if self.stop:
+            return False
         self.progress.finished = {"reason": reason, "limits": self._limits()}
-        self.save(best=best and not averaged)
+        self.save()
+        return True
 
-    def _average(self) -> bool:
-        """Validate the mean of the last ``keep_last`` steps; return whether it is the best, which is then saved."""
+    def _average(self) -> None:
+        """Validate the mean of the last ``keep_last`` steps, and save it if it is the best."""
         step = f"step-{self.progress.step:06}"
         names = [name for name in self.checkpoints.names() if name != step]
         names = names[max(0, len(names) + 1 - self.settings.keep_last) :]
         if not names:
-            return False
+            return
         own = {key: value.clone() for key, value in model_weights(self.model).items()}
         mean = self.checkpoints.average(names, own)
         load_weights(self.model, mean, "the average")
         name = f"average-{self.progress.step:06}"
-        best = self._validate(name)
-        if best:
+        if self._validate(name):
             about = {"step": self.progress.step, "average_of": [*names, step], **self.about}
-            self.checkpoints.save(name, mean, about)
-            self.checkpoints.point("best", name)
+            self.group.lead(lambda: self._keep(name, mean, about))
         load_weights(self.model, own, step)
-        return best
+
+    def _keep(self, name: str, weights: dict[str, Tensor], about: dict[str, Any]) -> None:
+        self.checkpoints.save(name, weights, about)
+        self.checkpoints.point("best", name)
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
@@ -297,7 +387,7 @@ class Trainer:
             return f"max_steps {limits.max_steps}"
         if limits.max_epochs is not None and progress.position.epoch >= limits.max_epochs:
             return f"max_epochs {limits.max_epochs}"
-        if limits.max_minutes is not None and self._seconds() + self._closing_seconds() >= 60 * limits.max_minutes:
+        if limits.max_minutes is not None and self._time_is_up:
             return f"max_minutes {limits.max_minutes:g}"
         if limits.patience is not None and progress.stale >= limits.patience:
             return f"patience: {progress.stale} validations without a better {limits.best_by}"

@@ -1,0 +1,167 @@
+"""Several processes that train one model: what they share, and what they decide together.
+
+``torchrun`` starts them. Each holds the whole model, takes its share of every batch, and adds its gradient to the
+others'. Everything else, text, validation, files and what is said, is the business of the first, the leader.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from transformer_mt import terminal
+from transformer_mt.data.batching import Bucket
+from transformer_mt.errors import ConfigError, Interrupted, MtError, NumericsError, SystemFault, system_fault
+
+Result = TypeVar("Result")
+
+_STEP = timedelta(seconds=120)  # within which all take part in a step, or one hangs
+_LEADER = timedelta(days=30)  # the others wait for it: it may tokenize or validate for long, and its death is noticed
+
+
+class Elsewhere(MtError):
+    """An error of another process, which tells it; this one ends with the same code and says nothing."""
+
+    silent = True
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Group:
+    """The processes of a run; a single one unless it is made by :func:`joined`."""
+
+    def __init__(self, rank: int = 0, size: int = 1, patient: dist.ProcessGroup | None = None) -> None:
+        self.rank, self.size, self._patient = rank, size, patient
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    @property
+    def restarted(self) -> bool:
+        """Whether torchrun has started the processes again after one of them died."""
+        return self.size > 1 and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+    def share(self, buckets: Sequence[Bucket]) -> list[Bucket]:
+        """This process' part of a batch, of about the same cost as any other's; it may be empty.
+
+        Buckets are dealt whole as far as they go round, the largest first; each of the rest is cut into parts.
+        """
+        order = sorted(buckets, key=lambda bucket: -bucket.positions)
+        whole = len(order) // self.size * self.size
+        parts = [bucket.part(self.rank, self.size) for bucket in order[whole:]] if self.size > 1 else []
+        dealt = order[self.rank : whole : self.size] if self.size > 1 else list(buckets)
+        return [bucket for bucket in (*dealt, *parts) if len(bucket.rows)]
+
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Replace the gradient of each parameter by the sum of all processes'. Raises SystemFault."""
+        if self.size == 1:
+            return
+        gradients = []
+        for parameter in parameters:
+            if parameter.grad is None:  # of an empty share
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        with self._in_touch():
+            dist.all_reduce(flat)
+        for gradient, total in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+            gradient.copy_(total.view_as(gradient))
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """The sum of each value over all processes, the same for all of them. Raises SystemFault."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64)
+        with self._in_touch():
+            dist.all_reduce(total, group=self._patient)
+        return total.tolist()
+
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag, whether it is raised anywhere."""
+        return [count > 0 for count in self.sum([float(flag) for flag in flags])]
+
+    def lead(self, job: Callable[[], Result]) -> Result:
+        """Let the leader do a job alone; all get what it returns, or end with its error."""
+        if self.size == 1:
+            return job()
+        failure: BaseException | None = None
+        outcome: list[Any] = [None, None]  # the result, or the code and message of an error
+        if self.leads:
+            try:
+                outcome[0] = job()
+            except BaseException as error:  # a signal, too
+                failure = system_fault(error) if isinstance(error, OSError) else error
+                code = (
+                    failure.code if isinstance(failure, MtError) else 130 if isinstance(error, KeyboardInterrupt) else 1
+                )
+                outcome[1] = (code, str(failure))
+            with suppress(RuntimeError) if failure else self._in_touch():
+                dist.broadcast_object_list(outcome, src=0, group=self._patient)
+            if failure:
+                raise failure
+        else:
+            with self._in_touch():
+                dist.broadcast_object_list(outcome, src=0, group=self._patient)
+            if outcome[1] is not None:
+                raise Elsewhere(outcome[1][1], outcome[1][0])
+        return outcome[0]  # type: ignore[no-any-return]
+
+    def compare(self, mine: dict[str, Any]) -> None:
+        """Make sure that all processes have the same. Raises ConfigError naming the first that has not."""
+        if self.size == 1:
+            return
+        everyones: list[Any] = [None] * self.size
+        with self._in_touch():
+            dist.all_gather_object(everyones, mine, group=self._patient)
+        for rank, theirs in enumerate(everyones):
+            names = [name for name in everyones[0] if everyones[0][name] != theirs.get(name)]
+            if names:
+                differences = ", ".join(
+                    f"{name} is {theirs.get(name)} but {everyones[0][name]} in rank 0" for name in names
+                )
+                error = ConfigError(f"rank {rank}: {differences}; start all ranks with the same")
+                raise error if self.leads else Elsewhere(str(error), error.code)
+
+    @contextmanager
+    def _in_touch(self) -> Iterator[None]:
+        """Raise SystemFault where another process has gone."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise SystemFault(
+                f"rank {self.rank}: lost the other processes of the run; see which of them ended first, and why"
+            ) from error
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Group]:
+    """Join the processes that torchrun has started, if it has. Raises SystemFault when they do not find each other."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Group()
+        return
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_STEP)
+        patient = dist.new_group(backend="gloo", timeout=_LEADER)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise SystemFault(
+            f"the processes of the run do not find each other: {reason}; start them with torchrun"
+        ) from error
+    group = Group(dist.get_rank(), size, patient)
+    terminal.mute(not group.leads)
+    try:
+        yield group
+    except (Interrupted, NumericsError) as error:  # which all have
+        raise error if group.leads else Elsewhere(str(error), error.code) from error
+    finally:
+        terminal.mute(False)
+        dist.destroy_process_group()
