@@ -1,0 +1,176 @@
+"""Training that is interrupted at any moment goes on as if nothing had happened: weights, optimizer, metrics."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Mt, write_lines
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+Write = Callable[..., Path]
+
+PATIENCE = 60.0
+TRAINING = {"max_steps": 47, "save_every": 5, "validate_every": 10, "log_every": 3, "subword_sampling": 0.2}
+
+
+def wait_for(happened: Callable[[], bool], process: "subprocess.Popen[bytes] | None" = None) -> None:
+    """Wait until something is true, or the process has ended."""
+    deadline = time.monotonic() + PATIENCE
+    while not happened() and (process is None or process.poll() is None):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def events(run: Path) -> list[dict[str, Any]]:
+    """The lines of the metrics file, without what differs from run to run: times."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    timeless = {"seconds", "target_tokens_per_second"}
+    return [{key: value for key, value in json.loads(line).items() if key not in timeless} for line in lines]
+
+
+def state(run: Path, name: str) -> dict[str, Any]:
+    """All that a checkpoint holds: the bytes of the tensors, and the progress but for the time that it took."""
+    folder = run / "checkpoints" / name
+    progress = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    progress.pop("seconds")
+    progress["tally"].pop("seconds")
+    tensors = {file: (folder / file).read_bytes() for file in ("model.safetensors", "optimizer.safetensors")}
+    return {**progress, **tensors}
+
+
+def pointed(run: Path, pointer: str) -> str:
+    """The checkpoint that ``last`` or ``best`` means; nothing when there is none."""
+    path = run / "checkpoints" / pointer
+    return path.read_text(encoding="utf-8").split()[0] if path.exists() else ""
+
+
+@pytest.fixture(scope="module")
+def whole(mt: Mt, toy_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, never interrupted."""
+    import yaml
+
+    from tests.conftest import toy_tree
+
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "toy.yaml").write_text(yaml.safe_dump(toy_tree(toy_text, folder / "run", training=TRAINING)))
+    assert mt("train", folder / "toy.yaml").code == 0
+    return folder / "run"
+
+
+def equal(run: Path, whole: Path) -> None:
+    """Assert that a run that was interrupted has become the one that was not."""
+    assert events(run) == events(whole)
+    for pointer in ("last", "best"):
+        assert pointed(run, pointer) == pointed(whole, pointer)
+    name = f"step-{TRAINING['max_steps']:06}"
+    assert state(run, name) == state(whole, name)
+    assert not list((run / "checkpoints").glob(".*"))
+
+
+def test_a_signal_gives_a_validation_up_and_the_next_sitting_makes_it_good(
+    mt: Mt, start_mt: Start, toy_text: Path, toy_config: Write, tmp_path: Path
+) -> None:
+    """A preempted machine gives 30 seconds; a validation may take minutes."""
+    many = [line for side in ("xx", "yy") for line in (toy_text / f"train.{side}").read_text().splitlines() * 12]
+    half = len(many) // 2
+    valid = {"source": str(write_lines(tmp_path / "v.xx", many[:half])),
+             "target": str(write_lines(tmp_path / "v.yy", many[half:]))}  # fmt: skip
+    training = {**TRAINING, "log_every": 1, "validate_every": 4, "save_every": 1_000}
+    config, run = toy_config(data={"valid": valid}, training=training), tmp_path / "run"
+    process = start_mt("train", config)
+    wait_for(lambda: any(event["step"] == 4 for event in events(run)), process)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 143, errors
+    assert time.monotonic() - begun < 10
+    assert [event["event"] for event in events(run)] == ["train"] * 4
+    assert json.loads((run / "exit.json").read_text()) == {"code": 143, "reason": "SIGTERM", "step": 4}
+    resumed = mt("train", run, "--resume", "--set", "training.max_steps=5", "--set", "training.average=false")
+    assert resumed.code == 0, resumed.err
+    assert [(event["event"], event["step"]) for event in events(run)][4:] == [("valid", 4), ("train", 5), ("valid", 5)]
+
+
+def test_usr1_saves_and_training_goes_on(start_mt: Start, toy_config: Write, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    training = {"max_steps": 1_000_000, "validate_every": 1_000_000, "save_every": 1_000_000, "log_every": 1}
+    process = start_mt("train", toy_config(training=training))
+    wait_for(lambda: len(events(run)) >= 3, process)
+    process.send_signal(signal.SIGUSR1)
+    wait_for(lambda: pointed(run, "last") != "", process)
+    saved = int(pointed(run, "last").removeprefix("step-"))
+    wait_for(lambda: len(events(run)) > saved + 1, process)
+    assert process.poll() is None
+    assert pointed(run, "best") == ""
+
+
+def test_a_second_ctrl_c_ends_it_at_once(start_mt: Start, toy_config: Write, tmp_path: Path) -> None:
+    """The first is stuck: the step that it waits for does not end."""
+    run = tmp_path / "run"
+    training = {"max_steps": 1_000_000, "validate_every": 1_000_000, "save_every": 2, "log_every": 1}
+    process = start_mt("train", toy_config(training=training))
+    wait_for(lambda: pointed(run, "last") != "", process)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert len([line for line in errors.decode().split("\n") if line.startswith("error:")]) == 1
+    ending = json.loads((run / "exit.json").read_text())
+    assert (ending["code"], ending["reason"]) == (130, "SIGINT")
+    assert (run / "checkpoints" / pointed(run, "last") / "manifest.json").exists()
+
+
+def test_a_signal_while_a_checkpoint_is_written_leaves_it_whole(
+    mt: Mt, start_mt: Start, toy_config: Write, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    model = {"width": 256, "feed_forward": 2048, "layers": 2, "heads": 4}
+    training = {"max_steps": 1_000_000, "validate_every": 1_000_000, "save_every": 1, "log_every": 1}
+    process = start_mt("train", toy_config(model=model, training=training))
+    wait_for(lambda: bool(list((run / "checkpoints").glob(".step-*.tmp"))), process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 143, errors
+    step = json.loads((run / "exit.json").read_text())["step"]
+    assert pointed(run, "last") == f"step-{step:06}"
+    result = mt("train", run, "--resume", "--set", f"training.max_steps={step + 1}")
+    assert result.code == 0, result.err
+
+
+def killed_at_random(start_mt: Start, config: Path, run: Path, kills: int, seed: int) -> int:
+    """Train with ``kills`` SIGKILLs of the whole process group at random moments; return how many hit it alive."""
+    draw, hits = random.Random(seed), 0
+    process = start_mt("train", config, start_new_session=True)
+    for number in range(kills):
+        # Some in the seconds of the start, most while it trains, validates and saves.
+        if number % 4:
+            known = len(events(run))
+            wait_for(lambda known=known: len(events(run)) != known, process)  # type: ignore[misc]
+        time.sleep(draw.expovariate(1 / 0.3))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            hits += 1
+        process.communicate()
+        process = start_mt("train", config, "--resume", start_new_session=True)
+    _, errors = process.communicate(timeout=10 * PATIENCE)
+    assert process.returncode == 0, errors
+    return hits
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_moments_becomes_the_one_that_was_not(
+    start_mt: Start, toy_config: Write, tmp_path: Path, whole: Path, kills: int
+) -> None:
+    """With dropout and subword sampling, bit by bit; no moment leaves a run that cannot be resumed."""
+    config = toy_config(training=TRAINING)
+    assert killed_at_random(start_mt, config, tmp_path / "run", kills, seed=kills) >= kills // 2
+    equal(tmp_path / "run", whole)

@@ -1,0 +1,360 @@
+"""Several processes that train one model, started by torchrun: what one suffers, all survive, or all end by it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import yaml
+
+from tests.conftest import Mt, toy_tree
+from tests.faults.test_interruption import PATIENCE, events, pointed, wait_for
+from transformer_mt.data.batching import Bucket
+from transformer_mt.data.store import Pieces
+from transformer_mt.training.distributed import Group
+
+Write = Callable[..., Path]
+Launch = Callable[..., "subprocess.Popen[str]"]
+
+EXACT = {"model": {"dropout": 0.0}, "training": {"precision": "float32", "log_every": 1, "save_every": 10}}
+ENDLESS = {"training": {"max_steps": 1_000_000, "validate_every": 1_000_000, "save_every": 10, "log_every": 1}}
+
+
+@pytest.fixture
+def launch() -> Iterator[Launch]:
+    """Start ``mt train`` under torchrun with two processes, in a session of their own, which is killed at the end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: object, options: tuple[str, ...] = (), script: Path | None = None) -> "subprocess.Popen[str]":
+        run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options]
+        what = ["-m", "transformer_mt"] if script is None else [str(script)]
+        process = subprocess.Popen(
+            [*run, *what, "train", *map(str, arguments)],
+            stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def ranks(launcher: int) -> list[int]:
+    """The process ids of the ranks, by the command lines below /proc."""
+    children = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == launcher:
+                children.append(int(path.parent.name))
+        except OSError:
+            continue
+    return sorted(children)
+
+
+def told(errors: str) -> list[str]:
+    return [line for line in errors.split("\n") if line.startswith("error:")]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(run / "checkpoints" / pointed(run, "last") / "model.safetensors")
+
+
+def test_every_pair_of_a_batch_is_in_exactly_one_share() -> None:
+    """For any number of buckets and ranks, also when there are more ranks than pairs; shares cost about the same."""
+    lengths = np.sort(np.random.default_rng(0).integers(1, 30, 200))  # as in buckets
+    pieces = Pieces.of([[7] * int(n) for n in lengths])
+    for size in (1, 2, 3, 8):
+        for counts in ([1], [2, 1], [40], [40, 40], [40, 39, 38, 41, 12], [7] * 9):
+            edges = np.cumsum([0, *counts])
+            buckets = [Bucket(pieces, pieces, np.arange(a, b)) for a, b in pairwise(edges)]
+            shares = [Group(rank, size).share(buckets) for rank in range(size)]
+            rows = sorted(row for share in shares for bucket in share for row in bucket.rows.tolist())
+            assert rows == list(range(int(edges[-1])))
+            if min(counts) >= 30:
+                tokens = [sum(bucket.tokens for bucket in share) for share in shares]
+                assert max(tokens) < 1.35 * min(tokens)
+
+
+SPY = """import sys, torch
+from transformer_mt import cli
+from transformer_mt.training import trainer
+
+def seen(parameters, limit, clip=torch.nn.utils.clip_grad_norm_):
+    parameters = list(parameters)
+    if not hasattr(trainer, "done"):
+        trainer.done = True
+        torch.save(torch.cat([p.grad.flatten() for p in parameters]), {path!r})
+    return clip(parameters, limit)
+
+trainer.nn.utils.clip_grad_norm_ = seen
+cli.main()
+"""
+
+
+def test_two_ranks_train_as_one_does(launch: Launch, toy_text: Path, tmp_path: Path) -> None:
+    """The same order of pairs; the first loss and gradient within 1e-6, all losses within 1e-4; validated once."""
+    runs, losses, gradients, said = (tmp_path / "one", tmp_path / "two"), [], [], ""
+    for run, size in zip(runs, ("1", "2"), strict=True):
+        config, script = run.with_suffix(".yaml"), run.with_suffix(".py")
+        config.write_text(yaml.safe_dump(toy_tree(toy_text, run, **EXACT)))
+        script.write_text(SPY.format(path=str(run.with_suffix(".pt"))))
+        process = launch(config, script=script, options=("--nproc-per-node", size))
+        _, said = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, said
+        losses.append([event["loss"] for event in events(run) if event["event"] == "train"])
+        gradients.append(torch.load(run.with_suffix(".pt"), weights_only=True))
+    assert said.count("training 0.") == 1  # one of them speaks
+    steps = [[(event["event"], event["step"]) for event in events(run)] for run in runs]
+    assert steps[0] == steps[1]
+    assert losses[1][0] == pytest.approx(losses[0][0], rel=1e-6)
+    assert float((gradients[1] - gradients[0]).norm() / gradients[0].norm()) < 1e-6
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert json.loads((runs[1] / "exit.json").read_text())["code"] == 0
+
+
+def test_more_ranks_than_pairs_end_as_well(launch: Launch, toy_config: Write, tmp_path: Path) -> None:
+    """Batches of one or two pairs, the last ones uneven: a share may be empty, and nothing hangs."""
+    training = {"batch_tokens": 12, "max_steps": 12, "precision": "float32", "validate_every": 12}
+    process = launch(toy_config(training=training))
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, errors
+    assert pointed(tmp_path / "run", "last") == "step-000012"
+
+
+def test_a_run_of_two_ranks_goes_on_with_one(mt: Mt, launch: Launch, toy_config: Write, tmp_path: Path) -> None:
+    config, run = toy_config(**EXACT), tmp_path / "run"
+    process = launch(config, "--set", "training.max_steps=10")
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, errors
+    resumed = mt("train", config, "--resume", "--set", "training.max_steps=20")
+    assert resumed.code == 0, resumed.err
+    assert "resuming after step 10" in resumed.err
+    assert [event["step"] for event in events(run) if event["event"] == "train"] == list(range(1, 21))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_launcher_ends_all_at_one_step(
+    mt: Mt, launch: Launch, toy_config: Write, tmp_path: Path, number: signal.Signals
+) -> None:
+    config, run = toy_config(**ENDLESS), tmp_path / "run"
+    process = launch(config)
+    wait_for(lambda: len(events(run)) >= 3, process)
+    workers = ranks(process.pid)
+    assert len(workers) == 2
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+    ending = json.loads((run / "exit.json").read_text())
+    assert ending["code"] == 128 + number
+    assert pointed(run, "last") == f"step-{ending['step']:06}"
+    assert len(told(errors)) == 1, errors
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    resumed = mt("train", config, "--resume", "--set", f"training.max_steps={ending['step'] + 2}")
+    assert resumed.code == 0, resumed.err
+
+
+def test_a_signal_to_one_rank_alone_stops_both(launch: Launch, toy_config: Write, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = launch(toy_config(**ENDLESS))
+    wait_for(lambda: len(events(run)) >= 3, process)
+    os.kill(ranks(process.pid)[1], signal.SIGTERM)
+    _, errors = process.communicate(timeout=PATIENCE)
+    ending = json.loads((run / "exit.json").read_text())
+    assert ending["code"] == 143
+    assert pointed(run, "last") == f"step-{ending['step']:06}", errors
+
+
+def test_a_killed_rank_ends_the_other(mt: Mt, launch: Launch, toy_config: Write, tmp_path: Path) -> None:
+    config, run = toy_config(**ENDLESS), tmp_path / "run"
+    process = launch(config)
+    wait_for(lambda: pointed(run, "last") != "", process)
+    workers, begun = ranks(process.pid), time.monotonic()
+    os.kill(workers[1], signal.SIGKILL)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert time.monotonic() - begun < PATIENCE
+    assert process.returncode != 0
+    assert "local_rank: 1" in errors  # torchrun names it
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    resumed = mt("train", config, "--resume", "--set", "training.max_steps=1")
+    assert resumed.code == 0, resumed.err
+
+
+def test_a_restarted_group_resumes_by_itself(launch: Launch, toy_text: Path, toy_config: Write, tmp_path: Path) -> None:
+    """The weights become those of a run that was not interrupted, bit by bit."""
+    sections = {**EXACT, "training": {**EXACT["training"], "max_steps": 40, "save_every": 5}}
+    whole = tmp_path / "whole"
+    (tmp_path / "whole.yaml").write_text(yaml.safe_dump(toy_tree(toy_text, whole, **sections)))
+    process = launch(tmp_path / "whole.yaml")
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, errors
+    run = tmp_path / "run"
+    process = launch(toy_config(**sections), options=("--max-restarts", "1"))
+    wait_for(lambda: len(events(run)) >= 12, process)
+    os.kill(ranks(process.pid)[1], signal.SIGKILL)
+    _, errors = process.communicate(timeout=2 * PATIENCE)
+    assert process.returncode == 0, errors
+    assert "resuming after step" in errors
+    assert events(run) == events(whole)
+    assert all(torch.equal(weight, weights(whole)[name]) for name, weight in weights(run).items())
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("--set seed=${RANK}", "rank 1: seed is 1 but 0 in rank 0"),
+        ("--set training.learning_rate=0.00${RANK}1", "training.learning_rate is 0.0011 but 0.0001 in rank 0"),
+    ],
+)
+def test_ranks_that_are_configured_otherwise_end_at_the_start(
+    launch: Launch, toy_config: Write, tmp_path: Path, change: str, named: str
+) -> None:
+    script = tmp_path / "differs.py"
+    script.write_text(
+        "import os, sys, shlex\nfrom transformer_mt import cli\n"
+        f"sys.argv += shlex.split({change!r}.replace('${{RANK}}', os.environ['RANK']))\ncli.main()\n"
+    )
+    process = launch(toy_config(), script=script)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+    assert len(told(errors)) == 1, errors
+    assert named in told(errors)[0]
+    assert not (tmp_path / "run").exists()
+
+
+FAULT = """import os, sys
+from transformer_mt import cli
+from transformer_mt.checkpoint import Checkpoints
+from transformer_mt.training import trainer
+from transformer_mt.errors import SystemFault
+
+rank, update, save = int(os.environ["RANK"]), trainer.Trainer._backward, Checkpoints.save
+
+def backward(self, bucket, tokens):
+    loss = update(self, bucket, tokens)
+    step = self.progress.step + 1
+    if rank == 1 and step in {bad}:
+        self.model.projection.grad.fill_(float("{value}"))
+    return loss
+
+def failing(self, *arguments, **options):
+    if {full}:
+        raise SystemFault(f"{{self.directory}}: No space left on device; make room")
+    assert rank == 0
+    save(self, *arguments, **options)
+
+trainer.Trainer._backward, Checkpoints.save = backward, failing
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_bad_gradient_in_one_rank_is_skipped_by_all(
+    launch: Launch, toy_config: Write, tmp_path: Path, value: str
+) -> None:
+    script, run = tmp_path / "bad.py", tmp_path / "run"
+    script.write_text(FAULT.format(bad={3, 5}, value=value, full=False))
+    process = launch(toy_config(**EXACT), script=script)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, errors
+    assert "step 3: the loss or gradient is not finite; skipped" in errors
+    state = json.loads((run / "checkpoints" / "step-000060" / "training.json").read_text())
+    assert state["skipped"] == 2
+    assert all(weight.isfinite().all() for weight in weights(run).values())
+
+
+def test_three_bad_steps_in_one_rank_end_all_with_5(launch: Launch, toy_config: Write, tmp_path: Path) -> None:
+    script, run = tmp_path / "bad.py", tmp_path / "run"
+    script.write_text(FAULT.format(bad={13, 14, 15}, value="nan", full=False))
+    process = launch(toy_config(**EXACT), script=script)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+    assert len(told(errors)) == 1, errors
+    assert "step 15" in told(errors)[0]
+    assert json.loads((run / "exit.json").read_text())["code"] == 5
+    assert pointed(run, "last") == "step-000010"
+
+
+def test_a_full_disk_ends_all_with_6(launch: Launch, toy_config: Write, tmp_path: Path) -> None:
+    script, run = tmp_path / "full.py", tmp_path / "run"
+    script.write_text(FAULT.format(bad=set(), value="nan", full="self.directory.exists()"))
+    process = launch(toy_config(**EXACT), script=script)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+    assert len(told(errors)) == 1, errors
+    assert "No space left" in told(errors)[0]
+    assert json.loads((run / "exit.json").read_text())["code"] == 6
+    assert errors.count("exitcode  : 6") >= 1  # of the rank that torchrun calls the first
+
+
+def _may_make_namespaces() -> bool:
+    made = subprocess.run(["ip", "netns", "add", "mt-probe"], capture_output=True, check=False) if _has_ip() else None
+    if made is None or made.returncode:
+        return False
+    subprocess.run(["ip", "netns", "del", "mt-probe"], capture_output=True, check=False)
+    return True
+
+
+def _has_ip() -> bool:
+    return any((Path(folder) / "ip").exists() for folder in os.environ["PATH"].split(":"))
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[tuple[str, str]]:
+    """Two network namespaces, joined by a cable, with the addresses 10.77.0.1 and 10.77.0.2."""
+    if not _may_make_namespaces():
+        pytest.skip("needs root and iproute2, to make network namespaces")
+    names = (f"mt-a-{os.getpid()}", f"mt-b-{os.getpid()}")
+
+    def ip(*arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+    try:
+        for name in names:
+            ip("netns", "add", name)
+        ip("link", "add", "mt-cable0", "netns", names[0], "type", "veth", "peer", "mt-cable1", "netns", names[1])
+        for number, name in enumerate(names):
+            ip("-n", name, "addr", "add", f"10.77.0.{number + 1}/24", "dev", f"mt-cable{number}")
+            for device in ("lo", f"mt-cable{number}"):
+                ip("-n", name, "link", "set", device, "up")
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+def test_two_machines_train_together(two_hosts: tuple[str, str], toy_config: Write, tmp_path: Path) -> None:
+    """With addresses of their own and a common file system, by the line that the README shows."""
+    config, run = toy_config(**EXACT), tmp_path / "run"
+    processes: list[Any] = []
+    for number, host in enumerate(two_hosts):
+        command = [
+            "ip", "netns", "exec", host, sys.executable, "-m", "torch.distributed.run", "--nnodes", "2",
+            "--nproc-per-node", "1", "--node-rank", str(number), "--master-addr", "10.77.0.1", "--master-port", "29511",
+            "-m", "transformer_mt", "train", str(config),
+        ]  # fmt: skip
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": f"mt-cable{number}"}
+        processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment))
+    try:
+        errors = [process.communicate(timeout=2 * PATIENCE)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert pointed(run, "last") == "step-000060"
+    assert "2 processes" in errors[0]
+    assert "training 0." not in errors[1]
