@@ -51,6 +51,7 @@ class Run:
         dropout: float = 0.0,
         device_tokens: int = 64,
         sampling: SubwordSampling | None = None,
+        step: int = 0,
         **options: Any,
     ) -> None:
         torch.manual_seed(0)
@@ -68,7 +69,7 @@ class Run:
         self.metrics_file = folder / "metrics.jsonl"
         self.trainer = Trainer(
             self.model, Batches(store, 200, device_tokens, seed=3, sampling=sampling), self.settings, self.checkpoints,
-            Metrics(self.metrics_file), self.validate, seed=3, about={}, started=0.0,
+            Metrics(self.metrics_file, step), self.validate, seed=3, about={}, started=0.0,
         )  # fmt: skip
 
     def validate(self, go_on: Callable[[], None]) -> Validation:
@@ -184,6 +185,88 @@ def test_nan_is_never_the_best_and_ties_go_to_the_newer(store: Store, tmp_path: 
     run.trainer.validate = lambda go_on: Validation(1.0, next(values), "none", [])
     run.trainer.run()
     assert run.checkpoints.resolve("best") == "step-000012"
+
+
+def timeless(run: Run) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Metrics and progress of a finished run, without times."""
+    events = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+    times = {"seconds", "target_tokens_per_second"}
+    state = asdict(run.trainer.progress)
+    del state["seconds"], state["tally"]["seconds"]
+    return [{key: value for key, value in event.items() if key not in times} for event in events], state
+
+
+@pytest.mark.parametrize("interrupted", [1, 2, 3, 4])
+def test_a_signal_in_any_validation_changes_nothing(store: Store, tmp_path: Path, interrupted: int) -> None:
+    """Also in that of the last step, and in that of the average; save_every and log_every do not divide the steps."""
+
+    def prepared(name: str, step: int = 0) -> Run:
+        options: dict[str, Any] = {"max_steps": 10, "average": True, "save_every": 3, "log_every": 3}
+        run = Run(store, tmp_path / name, dropout=0.2, step=step, **options)
+
+        def validate(go_on: Callable[[], None]) -> Validation:
+            value = sum(float(weight.double().sum()) for weight in run.weights().values())
+            if name == "parts" and not step:
+                run.validations += 1
+                run.trainer.stop = run.validations == interrupted
+            go_on()
+            return Validation(nll=value, bleu=value, signature="none", samples=[])
+
+        run.trainer.validate = validate
+        return run
+
+    whole = prepared("whole")
+    whole.trainer.run()
+    assert prepared("parts").trainer.run() == "interrupted"
+    name = Checkpoints(tmp_path / "parts" / "checkpoints").resolve("last")
+    second = prepared("parts", int(name.removeprefix("step-")))
+    load_weights(second.model, second.checkpoints.weights(name), name)
+    second.trainer.resume(name)
+    assert second.trainer.run() == "max_steps 10"
+    assert same(second.weights(), whole.weights())
+    assert timeless(second) == timeless(whole)
+    for pointer in ("last", "best"):
+        assert second.checkpoints.resolve(pointer) == whole.checkpoints.resolve(pointer)
+
+
+class TooLarge:
+    """Memory for a certain number of padded positions; what needs more fails, after the first part of its gradient."""
+
+    def __init__(self, run: Run, positions: int) -> None:
+        self.failures = 0
+        backward = run.trainer._backward
+
+        def limited(bucket: Bucket, tokens: int) -> Any:
+            loss = backward(bucket, tokens)
+            if bucket.positions > positions:
+                self.failures += 1
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return loss
+
+        run.trainer._backward = limited  # type: ignore[method-assign]
+
+
+def test_what_memory_does_not_suffice_for_is_tried_in_halves(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The losses are those of a run with room, and once learnt the limit is kept."""
+    room, tight = (Run(store, tmp_path / name, device_tokens=200, max_steps=6) for name in ("room", "tight"))
+    memory = TooLarge(tight, 150)
+    for run in (room, tight):
+        run.trainer.run()
+    assert 1 <= memory.failures <= 3
+    assert tight.trainer.most_positions is not None
+    assert tight.trainer.most_positions <= 200
+    assert "step 1: out of memory; batches of more than" in capsys.readouterr().err
+    losses = [[event["loss"] for event in timeless(run)[0] if event["event"] == "train"] for run in (room, tight)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_a_pair_that_memory_does_not_suffice_for_ends_the_run(store: Store, tmp_path: Path) -> None:
+    run = Run(store, tmp_path / "run")
+    TooLarge(run, 0)
+    with pytest.raises(torch.OutOfMemoryError):
+        run.trainer.run()
 
 
 def test_the_average_is_the_mean_by_hand_and_is_validated(store: Store, tmp_path: Path) -> None:

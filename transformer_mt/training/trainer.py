@@ -114,6 +114,8 @@ class Trainer:
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(self.progress.scaler)
         self._started -= self.progress.seconds
+        if name in self.checkpoints.planned():
+            self._saved_at = self.progress.step
 
     def run(self) -> str:
         """Train until a limit; return the reason of the end (``interrupted`` when stopped from outside)."""
@@ -144,7 +146,7 @@ class Trainer:
             self._confer()
             self._validate_and_save()
         if self._saved_at != self.progress.step:
-            self.save()
+            self.save(planned=False)
         return "interrupted"
 
     def _confer(self) -> None:
@@ -161,9 +163,9 @@ class Trainer:
         due = step % self.settings.validate_every == 0 and self.progress.validated != step
         if due and not self.stop and self._validate():
             self.save(best=True)
-        asked, self.save_now = self.save_now, False
-        if (asked or step % self.settings.save_every == 0) and self._saved_at != step and not self.stop:
-            self.save()
+        asked, self.save_now, planned = self.save_now, False, step % self.settings.save_every == 0
+        if (asked or planned) and self._saved_at != step and not self.stop:
+            self.save(planned=planned)
 
     def update(self, buckets: list[Bucket], step: int, tally: Tally) -> None:
         """One step: the gradient of the mean loss per target token of the whole batch, clipped, and Adam."""
@@ -247,8 +249,8 @@ class Trainer:
         )
         if scale < _LEAST_SCALE if scaled else self.progress.bad >= _BAD_STEPS:
             raise NumericsError(
-                f"step {step}: {self.progress.bad} steps in a row without a finite gradient (the checkpoints so far are "
-                "good); lower training.learning_rate, or train in float32"
+                f"step {step}: {self.progress.bad} steps in a row without a finite gradient (the checkpoints so far "
+                "are good); lower training.learning_rate, or train in float32"
             )
 
     def _log(self, tally: Tally, epoch: int) -> None:
@@ -322,18 +324,22 @@ class Trainer:
     def _limits(self) -> dict[str, Any]:
         return {key: getattr(self.settings, key) for key in ("max_steps", "max_epochs", "max_minutes", "patience")}
 
-    def save(self, *, best: bool = False) -> None:
-        """Save everything, and delete what is not to be kept."""
+    def save(self, *, best: bool = False, planned: bool = True) -> None:
+        """Save everything, and delete what is not to be kept.
+
+        What was not ``planned`` does not count among the checkpoints to be kept and averaged: a run that was
+        interrupted has the same average as one that was not.
+        """
         self.progress.seconds, self.progress.scaler = self._seconds(), self.scaler.state_dict()
-        self.group.lead(lambda: self._write(best=best))
+        self.group.lead(lambda: self._write(best=best, planned=planned))
         self._saved_at = self.progress.step
 
-    def _write(self, *, best: bool) -> None:
+    def _write(self, *, best: bool, planned: bool) -> None:
         name = f"step-{self.progress.step:06}"
         self.checkpoints.save(
             name,
             model_weights(self.model),
-            {"step": self.progress.step, **self.about},
+            {"step": self.progress.step, **({} if planned else {"unplanned": True}), **self.about},
             optimizer_tensors(self.model, self.optimizer),
             asdict(self.progress),
         )
@@ -357,7 +363,7 @@ class Trainer:
     def _average(self) -> None:
         """Validate the mean of the last ``keep_last`` steps, and save it if it is the best."""
         step = f"step-{self.progress.step:06}"
-        names = [name for name in self.checkpoints.names() if name != step]
+        names = [name for name in self.checkpoints.planned() if name != step]
         names = names[max(0, len(names) + 1 - self.settings.keep_last) :]
         if not names:
             return
