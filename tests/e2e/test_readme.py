@@ -29,7 +29,7 @@ QUICK = [
         "decoding.beam_size=3",
     )
 ]
-TAKES_SETTINGS = {"check", "tokenize", "train", "eval", "translate", "score", "average"}
+TAKES_SETTINGS = {"check", "tokenize", "train", "selftest", "eval", "translate", "score", "average"}
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -103,7 +103,7 @@ def quick_preflight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_own_files_as_the_readme_says(newcomer: Path, mt: Mt, quick_preflight: None) -> None:
-    assert carry_out(mt, "README") == ["init", "check", "train", "eval", "translate", "translate"]
+    assert carry_out(mt, "README") == ["init", "check", "train", "eval", "translate", "translate", "selftest"]
     assert (newcomer / "runs" / "ja-en" / "check.html").is_file()
     assert mt("train", "runs/ja-en", "--resume", *QUICK, "--set", "training.max_steps=6").code == 0
 
@@ -215,7 +215,7 @@ def test_every_shipped_config_loads(path: Path) -> None:
 
 def test_every_command_of_the_table_has_help_with_an_example(mt: Mt) -> None:
     listed = re.findall(r"^\| `mt (\w+)", README, re.MULTILINE)
-    assert listed == ["init", "check", "tokenize", "train", "eval", "translate", "score", "average"]
+    assert listed == ["init", "check", "tokenize", "train", "eval", "translate", "score", "average", "selftest"]
     for command in listed:
         result = mt(command, "--help")
         assert result.code == 0

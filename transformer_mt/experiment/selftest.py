@@ -1,13 +1,14 @@
 """Proof, on the user's own machine and configuration, that what is promised holds: nothing is lost by a kill."""
 
 import json
-import multiprocessing
+import os
 import shutil
 import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from transformer_mt.training.metrics import Metrics, Validation
 from transformer_mt.training.trainer import Trainer, derive_seed
 from transformer_mt.translate import Translator, make_model
 
-_KILL_AT, _SAVE_EVERY, _MORE = 5, 2, 3  # steps
+_SAVE_EVERY, _KILL_AT, _STEPS = 3, 8, 12
 _LINES = 24  # translated alone and together
 _CLOSE = 1e-4  # scores; on a GPU weights, too, where sums have no fixed order
 _TIMES = {"seconds", "target_tokens_per_second"}
@@ -55,46 +56,29 @@ def selftest(config: Config) -> Iterator[Check]:
     scratch = Path(tempfile.mkdtemp(prefix=".selftest-", dir=root))
     try:
         killed, whole = scratch / "killed", scratch / "whole"
-        step = _train_and_kill(config, killed)
-        saved, last = Checkpoints(killed).newest(), step + _MORE
-        _apart(config, killed, last)
-        _apart(config, whole, last)
-        yield _compared(f"killed after step {step}, resumed from {saved}, step {last}", killed, whole, last, config)
+        _apart(config, killed, kill=True)
+        saved = Checkpoints(killed).newest()
+        _apart(config, killed)
+        _apart(config, whole)
+        yield _compared(f"killed in step {_KILL_AT}, resumed from {saved}, step {_STEPS}", killed, whole, config)
         yield from _translated(config, whole)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _train_and_kill(config: Config, folder: Path) -> int:
-    """Train in a process, kill it between two steps or inside one, and return the last that it has told of."""
-    process = _process(config, folder, 1_000_000)
-    while process.is_alive() and len(_events(folder)) < _KILL_AT:
-        time.sleep(0.01)
-    process.kill()
+def _apart(config: Config, folder: Path, *, kill: bool = False) -> None:
+    """Train in a process of its own, as every sitting is; let it ``kill`` itself on the way."""
+    process = get_context("spawn").Process(target=_train, args=(config, folder, kill), daemon=True)
+    process.start()
     process.join()
-    if process.exitcode != -signal.SIGKILL:
-        raise MtError("the training of the self-test ended by itself; see above why")
-    return len(_events(folder))
-
-
-def _apart(config: Config, folder: Path, steps: int) -> None:
-    """Train up to a step in a process of its own, as a new sitting would be."""
-    process = _process(config, folder, steps)
-    process.join()
-    if process.exitcode:
+    if process.exitcode != (-signal.SIGKILL if kill else 0):
         raise MtError("the training of the self-test ended early; see above why")
 
 
-def _process(config: Config, folder: Path, steps: int) -> Any:
-    process = multiprocessing.get_context("spawn").Process(target=_train, args=(config, folder, steps), daemon=True)
-    process.start()
-    return process
-
-
-def _train(config: Config, folder: Path, steps: int) -> None:
+def _train(config: Config, folder: Path, kill: bool) -> None:
     """Train a model of the configuration, or on from what ``folder`` holds, without validating."""
     mute(muted=True)
-    limits = {"max_steps": steps, "max_epochs": None, "max_minutes": None, "patience": None, "average": False}
+    limits = {"max_steps": _STEPS, "max_epochs": None, "max_minutes": None, "patience": None, "average": False}
     often = {"save_every": _SAVE_EVERY, "log_every": 1, "validate_every": 1_000_000}
     settings = config.training.model_copy(update={**limits, **often, "tensorboard": False})
     paths, device = RunDirectory(Path(config.run_dir)), choose_device(config.device)
@@ -114,6 +98,15 @@ def _train(config: Config, folder: Path, steps: int) -> None:
     )  # fmt: skip
     if name is not None:
         trainer.resume(name)
+    update = trainer.update
+
+    def fatal(*arguments: Any) -> None:
+        update(*arguments)
+        if trainer.progress.step + 1 == _KILL_AT:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if kill:
+        trainer.update = fatal  # type: ignore[method-assign, assignment]
     trainer.run()
 
 
@@ -129,9 +122,9 @@ def _events(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in event.items() if key not in _TIMES} for event in events]
 
 
-def _compared(what: str, killed: Path, whole: Path, step: int, config: Config) -> Check:
+def _compared(what: str, killed: Path, whole: Path, config: Config) -> Check:
     """Weights, optimizer, progress and metrics of both runs: equal on a CPU, close on a GPU."""
-    name = f"step-{step:06}"
+    name = f"step-{_STEPS:06}"
     (optimizer, progress), (optimizer_, progress_) = (Checkpoints(folder).training(name) for folder in (killed, whole))
     tensors = {**Checkpoints(killed).weights(name), **optimizer}
     tensors_ = {**Checkpoints(whole).weights(name), **optimizer_}
