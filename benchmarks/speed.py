@@ -23,8 +23,7 @@ from transformer_mt.config import Config
 from transformer_mt.config_file import load_config
 from transformer_mt.data.batching import Batches, Position
 from transformer_mt.data.fingerprint import fingerprint
-from transformer_mt.data.prepare import prepare
-from transformer_mt.data.sets import evaluation_set
+from transformer_mt.data.prepare import evaluation_set, prepare
 from transformer_mt.data.store import Store
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.special import EOS
@@ -66,7 +65,7 @@ def train(config: Config, store: Store, tokenizer: Tokenizer, seconds: float) ->
     batches = Batches(store, config.training.batch_tokens, config.training.device_tokens, seed=1)
     unused = cast(Any, SimpleNamespace())
     trainer = Trainer(make_model(config.model, tokenizer).train(), batches, config.training, unused, unused,
-                      lambda: unused, seed=1, about={}, started=time.monotonic())  # fmt: skip
+                      lambda go_on: unused, seed=1, about={}, started=time.monotonic())  # fmt: skip
     tally, begun = Tally(), 0.0
     for step, (buckets, _) in enumerate(batches.walk(Position()), start=1):
         trainer.update(buckets, step, tally)

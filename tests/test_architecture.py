@@ -20,9 +20,10 @@ ROWS = {
     5: {"experiment", "interactive", "report", "serve", "starter"},
     4: {"evaluate", "workers", "alignment", "export"},
     3: {"translate", "training"},
-    2: {"decoding", "checkpoint"},
+    2: {"decoding", "checkpoint", "output_file"},
     1: {"model", "data", "rundir"},
-    0: {"config", "config_file", "errors", "special", "terminal", "device", "memory", "parallel", "strict_yaml"},
+    0: {"config", "config_file", "errors", "special", "terminal", "device"}
+    | {"memory", "parallel", "sealed", "strict_yaml"},
 }
 ROW_OF = {room: row for row, rooms in ROWS.items() for room in rooms}
 

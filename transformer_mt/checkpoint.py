@@ -1,14 +1,16 @@
 """Checkpoints: written whole or not at all, checked when read, never unpickled.
 
 A checkpoint is a folder with ``model.safetensors``, for training also ``optimizer.safetensors`` and ``training.json``,
-and ``manifest.json``, written last, with the SHA-256 of the others. ``last`` and ``best`` beside the folders are text
-files: a name and the SHA-256 of its manifest.
+and ``manifest.json``, written last, with the SHA-256 of the others and of itself. ``last`` and ``best`` beside the
+folders are text files: a name and the SHA-256 of its manifest.
 """
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from transformer_mt import __version__
-from transformer_mt.errors import ArtefactError, ConfigError, SystemFault
+from transformer_mt.errors import ArtefactError, ConfigError, SystemFault, remedy
 from transformer_mt.rundir import read_json, sha256, sync_directory, write_atomically
+from transformer_mt.sealed import seal, unseal
 from transformer_mt.terminal import warn
 
 _OTHER = "choose another checkpoint"
+_STEP = re.compile(r"step-\d+")
+_NEW, _OLD = ".tmp", ".old.tmp"  # after a dot and the name of a checkpoint: it is being saved, deleted
 MODEL, OPTIMIZER, TRAINING, MANIFEST = "model.safetensors", "optimizer.safetensors", "training.json", "manifest.json"
 
 
@@ -36,7 +41,16 @@ class Checkpoints:
     def names(self) -> list[str]:
         """Steps that are saved whole, oldest first."""
         names = [path.parent.name for path in self.directory.glob(f"step-*/{MANIFEST}")]
-        return sorted(names, key=lambda name: int(name.removeprefix("step-")))
+        return sorted(filter(_STEP.fullmatch, names), key=lambda name: int(name.removeprefix("step-")))
+
+    def planned(self) -> list[str]:
+        """Those that were saved when it was time, not because a signal came; without those of a damaged manifest."""
+        planned = []
+        for name in self.names():
+            with suppress(ArtefactError):
+                if not self.manifest(name).get("unplanned"):
+                    planned.append(name)
+        return planned
 
     def save(
         self,
@@ -47,9 +61,9 @@ class Checkpoints:
         training: dict[str, Any] | None = None,
     ) -> None:
         """Write a checkpoint under a temporary name, flush it, and rename it. Raises SystemFault."""
-        temporary = self.directory / f".{name}.tmp"
+        place, temporary = self.directory / name, self.directory / f".{name}{_NEW}"
         try:
-            shutil.rmtree(temporary, ignore_errors=True)
+            _remove(temporary)
             temporary.mkdir(parents=True)
             safetensors.torch.save_file(_contiguous(weights), temporary / MODEL)
             if optimizer is not None:
@@ -57,24 +71,28 @@ class Checkpoints:
             if training is not None:
                 (temporary / TRAINING).write_text(json.dumps(training, indent=1), encoding="utf-8")
             files = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
-            manifest = {"name": name, "version": __version__, **about, "files": files}
-            (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            # Killed before ``last`` and ``best`` know of it, the new one is told from damage by what it replaces.
+            replaces = {"replaces": sha256(place / MANIFEST)} if (place / MANIFEST).exists() else {}
+            manifest = {"name": name, "version": __version__, **about, **replaces, "files": files}
+            (temporary / MANIFEST).write_text(seal(manifest), encoding="utf-8")
             for path in temporary.iterdir():
                 path.chmod(0o666 & ~_umask())  # safetensors writes private files
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
             sync_directory(temporary)
-            shutil.rmtree(self.directory / name, ignore_errors=True)
-            temporary.replace(self.directory / name)
+            replaced = self._set_aside(name)
+            temporary.replace(place)
             sync_directory(self.directory)
+            _remove(replaced)
             for pointer in ("last", "best"):  # what meant the one that was replaced means the new one
-                if (self.directory / pointer).exists() and self._target(pointer)[0] == name:
+                if self._meant(pointer) == name:
                     self.point(pointer, name)
         except (OSError, safetensors.SafetensorError) as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            reason = getattr(error, "strerror", None) or str(error)
+            _remove(temporary)
+            number = _errno(error)
+            reason = str(error) if number is None else os.strerror(number)
             raise SystemFault(
-                f"{self.directory / name}: cannot be saved: {reason}; what was saved before is whole"
+                f"{place}: cannot be saved, but what was saved before is whole: {reason}; {remedy(number)}"
             ) from error
 
     def point(self, pointer: str, name: str) -> None:
@@ -82,13 +100,35 @@ class Checkpoints:
         write_atomically(self.directory / pointer, f"{name} {sha256(self.directory / name / MANIFEST)}\n")
 
     def prune(self, keep: int) -> None:
-        """Delete all steps but the newest ``keep`` and what ``last`` and ``best`` mean, and temporary leftovers."""
-        pointed = {self._target(pointer)[0] for pointer in ("last", "best") if (self.directory / pointer).exists()}
-        for name in self.names()[:-keep]:
-            if name not in pointed:
-                shutil.rmtree(self.directory / name, ignore_errors=True)
+        """Delete all steps but the newest ``keep`` planned ones and what ``last`` and ``best`` mean, and leftovers.
+
+        While one of the two is damaged no step is deleted: it may be the one that was meant.
+        """
+        try:
+            pointed = {self._target(pointer)[0] for pointer in ("last", "best") if (self.directory / pointer).exists()}
+            pointed.update(self.planned()[-keep:])
+            for name in self.names():
+                if name not in pointed:
+                    _remove(self._set_aside(name))
+        except ArtefactError as error:
+            warn(f"{str(error).rpartition('; ')[0]}; no checkpoint is deleted until a better one is saved")
         for path in self.directory.glob(".*.tmp"):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            _remove(path)
+
+    def _set_aside(self, name: str) -> Path:
+        """Take the name away from a checkpoint, if it is there, before it is deleted: no half of one has a name."""
+        place, aside = self.directory / name, self.directory / f".{name}{_OLD}"
+        if place.exists():
+            _remove(aside)
+            place.replace(aside)
+        return aside
+
+    def _meant(self, pointer: str) -> str | None:
+        """What ``last`` or ``best`` means; None where it is missing or damaged."""
+        try:
+            return self._target(pointer)[0]
+        except ArtefactError:
+            return None
 
     def _target(self, pointer: str) -> tuple[str, str]:
         path = self.directory / pointer
@@ -108,7 +148,7 @@ class Checkpoints:
                 raise ConfigError(f"{self.directory}: no checkpoint '{name}' yet; {advice}")
             target, digest = self._target(name)
             manifest = self.directory / target / MANIFEST
-            if not manifest.exists() or sha256(manifest) != digest:
+            if not manifest.is_file() or digest not in (sha256(manifest), self.manifest(target).get("replaces")):
                 raise ArtefactError(
                     f"{self.directory / target}: damaged, or not the checkpoint that '{name}' was set to; {_OTHER}"
                 )
@@ -120,39 +160,56 @@ class Checkpoints:
         return name
 
     def newest(self) -> str | None:
-        """The checkpoint to go on from: what ``last`` means or, with a warning, the newest intact one before it.
+        """The checkpoint to go on from: what ``last`` means or, with a warning, the newest that is intact.
 
         None when nothing is saved. Raises ArtefactError when nothing is intact.
         """
-        if not (self.directory / "last").exists() and not self.names():
+        self._finish_saving()
+        if not (self.directory / "last").exists() and not any(self.directory.glob("step-*")):
             return None
-        meant = None
         try:
-            meant = self._target("last")[0]
-            self._check(self.resolve("last"))
-            return meant
+            self._target("last")  # which is no mistake of the user's when it is missing
+            name = self.resolve("last")
+            self._check(name)
+            return name
         except ArtefactError as error:
             fault = error
+        damage = str(fault).rpartition("; ")[0]
         for name in reversed(self.names()):
             try:
-                if name != meant:
-                    self._check(name)
-                    damage = str(fault).rpartition("; ")[0]
-                    warn(f"{damage}, so that 'last' cannot be used; going on from {name}")
-                    return name
+                self._check(name)
             except ArtefactError:
                 continue
-        raise fault
+            warn(f"{damage}, so that 'last' cannot be used; going on from {name}")
+            return name
+        raise ArtefactError(
+            f"{damage}, and no other checkpoint is intact; copy the run directory again, or start anew with --overwrite"
+        ) from fault
+
+    def _finish_saving(self) -> None:
+        """Give its name to a step that is whole, though we were killed while it was saved, or while it was replaced."""
+        for ending in (_NEW, _OLD):
+            for path in self.directory.glob(f".step-*{ending}"):
+                name = path.name[1:].removesuffix(ending)
+                if _STEP.fullmatch(name) and not (self.directory / name).exists():
+                    with suppress(ArtefactError):
+                        self._check(path.name)
+                        path.replace(self.directory / name)
 
     def _check(self, name: str) -> None:
         for file in (MODEL, OPTIMIZER, TRAINING):
             self._checked(name, file)
 
     def manifest(self, name: str) -> dict[str, Any]:
-        """The manifest of a checkpoint. Raises ArtefactError."""
-        manifest = read_json(self.directory / name / MANIFEST)
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-            raise ArtefactError(f"{self.directory / name / MANIFEST}: damaged; {_OTHER}")
+        """The manifest of a checkpoint, checked. Raises ArtefactError."""
+        path = self.directory / name / MANIFEST
+        try:
+            manifest = unseal(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "damaged"
+            raise ArtefactError(f"{path}: {reason}; {_OTHER}") from error
+        if not isinstance(manifest.get("files"), dict):
+            raise ArtefactError(f"{path}: damaged; {_OTHER}")
         return manifest
 
     def _checked(self, name: str, file: str) -> Path:
@@ -172,7 +229,10 @@ class Checkpoints:
 
     def training(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The optimizer's tensors and the training state of a checkpoint, checked. Raises ArtefactError."""
-        return _load(self._checked(name, OPTIMIZER)), read_json(self._checked(name, TRAINING))
+        state = read_json(self._checked(name, TRAINING))
+        if not isinstance(state, dict):
+            raise ArtefactError(f"{self.directory / name / TRAINING}: not the state of a training; {_OTHER}")
+        return _load(self._checked(name, OPTIMIZER)), state
 
     def average(self, names: Iterable[str], *others: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The mean of the weights of several checkpoints, and of others that are not saved yet."""
@@ -182,6 +242,23 @@ class Checkpoints:
                 # A running mean in float64: the result does not depend on rounding along the way.
                 mean[key] = value.double() if count == 1 else mean[key] + (value.double() - mean[key]) / count
         return {key: value.float() for key, value in mean.items()}
+
+
+def _errno(error: OSError | safetensors.SafetensorError) -> int | None:
+    """The number of a system's error, which safetensors has in its words only."""
+    if isinstance(error, OSError):
+        return error.errno
+    told = re.search(r"os error (\d+)", str(error))
+    return int(told[1]) if told else None
+
+
+def _remove(path: Path) -> None:
+    """Delete a folder or a file, as far as that is possible; of a link, not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _umask() -> int:

@@ -144,6 +144,21 @@ def train(
     experiment.train(load_config(config, set_ or ()), resume=resume, overwrite=overwrite, started=_STARTED)
 
 
+@app.command()
+def selftest(config: Config, set_: Set = None) -> None:
+    """Prove on this machine that nothing is lost.
+
+    Trains some steps of the configuration, kills itself, resumes, and compares with a run that was not killed; saves
+    and loads; translates lines alone and in a batch. Leaves only the token store in run_dir.
+
+    Example:  mt selftest configs/demo.yaml
+    """
+    from transformer_mt.config_file import load_config
+    from transformer_mt.experiment import selftest as experiment
+
+    experiment.report(experiment.selftest(load_config(config, set_ or ())))
+
+
 def _writable(option: str, path: Path | None) -> None:
     """Raise SystemFault where a file could not be written: before the work, not after it."""
     if path is not None and not path.parent.is_dir():
@@ -216,6 +231,7 @@ def translate(
     scores: Annotated[bool, typer.Option("--scores", help="Put the score and a tab before each translation.")] = False,
     json: Annotated[bool, typer.Option("--json", help="A JSON object a line, with scores and tokens.")] = False,
     split: Annotated[bool, typer.Option("--split", help="Translate the sentences of each line one by one.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an --output that was interrupted.")] = False,
     checkpoint: Checkpoint = "best",
     set_: Set = None,
 ) -> None:
@@ -225,9 +241,9 @@ def translate(
 
     Example:  echo "The dog sleeps." | mt translate runs/demo
     """
+    from transformer_mt import interactive
     from transformer_mt.config_file import load_config
-    from transformer_mt.interactive import Job, prompt, stream
-    from transformer_mt.workers import AllCores
+    from transformer_mt.output_file import is_file
 
     config = load_config(run, set_ or ())
     if nbest > config.decoding.beam_size:
@@ -241,12 +257,9 @@ def translate(
     if file is not None and output is not None and output.exists() and output.samefile(file):
         raise ConfigError(f"--output {output}: is the file to translate; choose another")
     _writable("--output", output)
-    job = Job(nbest, scores, json, split)
-    with AllCores.from_config(config, checkpoint) as translator:
-        if file is None and output is None and sys.stdin.isatty() and sys.stdout.isatty():
-            prompt(translator, job, config.data.max_length)
-        else:
-            stream(translator, file, output, job, config.data.max_length)
+    if resume and not (file is not None and file.is_file() and output is not None and is_file(output)):
+        raise ConfigError("--resume: goes on from a file to a file, not from or to a pipe; give FILE and --output FILE")
+    interactive.translate(config, checkpoint, file, output, interactive.Job(nbest, scores, json, split), resume=resume)
 
 
 @app.command()
@@ -321,7 +334,7 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
         return int(result or 0)
     except MtError as error:
-        return _fail(error, str(error), error.code, debug=debug)
+        return error.code if error.silent else _fail(error, str(error), error.code, debug=debug)
     except TyperException as error:
         return _fail(error, _usage(error), 2, debug=debug)
     except (Abort, KeyboardInterrupt) as error:
@@ -350,6 +363,8 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """The entry point of ``mt``."""
+    if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:  # of an old locale: paths, too, are UTF-8
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115

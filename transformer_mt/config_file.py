@@ -165,7 +165,12 @@ def _explain(error: ValidationError, name: str, lines: dict[KeyPath, int], given
 
 
 def _here(path: str) -> str:
-    """An absolute path, without ``..``; a file that is a link keeps its name, and a URL stays to be complained of."""
+    """An absolute path, without ``..``; a file that is a link keeps its name, and a URL stays to be complained of.
+
+    Raises ConfigError for what can be no path.
+    """
+    if "\0" in path:
+        raise ConfigError(f"{path!r}: a NUL character in a path; remove it")
     if "://" in path:
         return path
     given = Path(path)

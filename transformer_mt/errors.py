@@ -70,7 +70,12 @@ def system_fault(error: OSError, path: Path | None = None) -> SystemFault:
     """Turn an operating system's error into one line that names the file: ``path`` where the error knows none."""
     where = f"{error.filename or path}: " if error.filename or path else ""
     reason = error.strerror or error
-    return SystemFault(f"{where}{reason}; {_REMEDIES.get(error.errno or 0, 'check the path')}")
+    return SystemFault(f"{where}{reason}; {remedy(error.errno)}")
+
+
+def remedy(number: int | None) -> str:
+    """What to do about an error of the operating system, by its ``errno``."""
+    return _REMEDIES.get(number or 0, "check the path")
 
 
 def unreadable(path: Path, error: OSError) -> str:

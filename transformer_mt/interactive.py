@@ -5,17 +5,22 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import tee
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice, tee
 from pathlib import Path
 from typing import Any, TextIO
 
-from transformer_mt.data.corpus import decode_line, read_lines
+from transformer_mt.checkpoint import MANIFEST, Checkpoints
+from transformer_mt.config import Config
+from transformer_mt.data.corpus import decode_line, one_line, read_lines
 from transformer_mt.data.sentences import split_sentences
-from transformer_mt.errors import MtError, system_fault
+from transformer_mt.errors import DataError, MtError, system_fault, unreadable
+from transformer_mt.output_file import OutputFile, is_file
+from transformer_mt.rundir import RunDirectory, sha256
 from transformer_mt.terminal import bar, say, warn
 from transformer_mt.translate import Translation, Translator
+from transformer_mt.workers import AllCores
 
 _AT_ONCE = 2048  # lines of a pipe taken together, if they are there already
 _PARAGRAPH = 3  # sentences on a line
@@ -29,6 +34,11 @@ class Job:
     scores: bool = False
     json: bool = False
     split: bool = False
+
+    @property
+    def lines(self) -> int:
+        """Lines of output a line of input."""
+        return 1 if self.json else self.nbest
 
     def outputs(
         self,
@@ -65,9 +75,10 @@ def _as_json(translation: Translation) -> dict[str, Any]:
 class _Watch:
     """Warns of lines that look like paragraphs, of which a model that was trained on sentences drops much: once."""
 
-    def __init__(self, translator: Translator, longest: int) -> None:
+    def __init__(self, translator: Translator, longest: int, first: int = 0) -> None:
         self._translator, self._longest = translator, longest  # pieces of a line that training has seen
-        self._lines = self._paragraphs = 0
+        self._first = self._lines = first
+        self._paragraphs = 0
 
     def see(self, lines: Iterable[str]) -> Iterator[str]:
         """The same lines, counted."""
@@ -97,55 +108,105 @@ class _Watch:
     def end(self) -> None:
         """Tell how many there were, if there were more than the first."""
         if self._paragraphs > 1:
-            warn(f"{self._paragraphs:,} of {self._lines:,} lines look like paragraphs; see --split")
+            seen = self._lines - self._first
+            warn(f"{self._paragraphs:,} of {seen:,} lines look like paragraphs; see --split")
 
 
-def stream(translator: Translator, file: Path | None, output: Path | None, job: Job, longest: int) -> None:
-    """Translate a file, or a pipe as it comes (standard input); an output file appears when it is complete.
+def translate(
+    config: Config, checkpoint: str, file: Path | None, output: Path | None, job: Job, *, resume: bool = False
+) -> None:
+    """Translate a file, standard input, or at a prompt, where standard input and output are a terminal.
+
+    With ``resume``, file and output must be files; a translation that was interrupted goes on where it was.
+    """
+    name = Checkpoints(RunDirectory(Path(config.run_dir)).checkpoints).resolve(checkpoint)  # best may soon be another
+    to: Path | OutputFile | None = output
+    if output is not None and is_file(output):
+        to = _output_file(output, config, name, file, job)
+        if resume and file is not None and to.is_complete(job.lines * sum(1 for _ in read_lines(file))):
+            say(f"{output}: is there already, complete; nothing to do (without --resume, it is made anew)")
+            return
+    with _opened(to, resume=resume) as out, AllCores.from_config(config, name) as translator:
+        if file is None and output is None and sys.stdin.isatty() and sys.stdout.isatty():
+            _prompt(translator, job, config.data.max_length)
+        else:
+            _stream(translator, file, out, job, config.data.max_length)
+
+
+def _output_file(output: Path, config: Config, checkpoint: str, file: Path | None, job: Job) -> OutputFile:
+    """The file that will hold a translation; that of a ``file`` can be resumed.
+
+    Its origin is all that translations depend on: neither the device nor ``batch_size`` (on a CPU, in float32).
+    """
+    if file is None or not file.is_file():
+        return OutputFile(output)
+    manifest = RunDirectory(Path(config.run_dir)).checkpoints / checkpoint / MANIFEST
+    try:
+        text = sha256(file)
+    except OSError as error:
+        raise DataError(unreadable(file, error)) from error
+    origin = {
+        "the SHA-256 of the input": text,
+        "the checkpoint": f"{checkpoint} {sha256(manifest)}",
+        **{f"--{option}": value for option, value in asdict(job).items()},
+        **{f"languages.{side}": code for side, code in config.languages.model_dump().items()},
+        **{f"decoding.{key}": value for key, value in config.decoding.model_dump(exclude={"batch_size"}).items()},
+    }
+    return OutputFile(output, origin, [file, manifest])
+
+
+@contextmanager
+def _opened(output: Path | OutputFile | None, *, resume: bool) -> Iterator[TextIO | OutputFile]:
+    """Where translations go: an output file, what is at a path and no file, standard output."""
+    if isinstance(output, OutputFile):
+        with output.writing(resume=resume):
+            yield output
+    elif output is not None:
+        try:
+            out = output.open("w", encoding="utf-8", newline="\n")
+        except OSError as error:
+            error.filename = str(output)
+            raise system_fault(error) from error
+        with out:
+            yield out
+    else:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # whatever the locale says
+        yield sys.stdout
+
+
+def _stream(translator: Translator, file: Path | None, out: TextIO | OutputFile, job: Job, longest: int) -> None:
+    """Translate a file, after the lines whose output is kept, or a pipe as it comes (standard input).
 
     Warns of lines of several sentences or of more than ``longest`` pieces.
     """
-    watch = _Watch(translator, longest)
+    first = out.kept if isinstance(out, OutputFile) else 0
+    watch = _Watch(translator, longest, first)
     see = iter if job.split else watch.see
-    with ExitStack() as stack:
-        out: TextIO = sys.stdout
-        temporary = None
-        if output is not None:
-            if output.is_file() or not output.exists():  # neither /dev/null nor a named pipe may be replaced
-                output = output.resolve()
-                temporary = output.with_name(f".{output.name}.tmp")
-            try:
-                out = stack.enter_context((temporary or output).open("w", encoding="utf-8", newline="\n"))
-            except OSError as error:
-                error.filename = str(output)
-                raise system_fault(error) from error
-            if temporary is not None:
-                stack.callback(temporary.unlink, missing_ok=True)
-        elif hasattr(out, "reconfigure"):
-            out.reconfigure(encoding="utf-8", newline="\n")  # whatever the locale says
-        if file is not None and not file.is_fifo():
-            with bar("translating", _count(translator, file, job), "sentences" if job.split else "lines") as progress:
-                outputs = job.outputs(translator, see(read_lines(file)), progress.advance)
-                out.writelines(line + "\n" for line in outputs)
-        else:
-            first = 0
-            for lines in _arriving(_standard_input() if file is None else read_lines(file)):
-                out.writelines(line + "\n" for line in job.outputs(translator, see(lines), first=first))
-                out.flush()
-                first += len(lines)
-        watch.end()
-        out.flush()
-        if temporary is not None and output is not None:
-            temporary.replace(output)
+    if file is not None and not file.is_fifo():
+        total = _count(translator, read_lines(file), job) if file.is_file() else None  # a device is read once
+        done = _count(translator, islice(read_lines(file), first), job) if first else 0
+        with bar("translating", total, "sentences" if job.split else "lines", done) as progress:
+            outputs = job.outputs(translator, see(islice(read_lines(file), first, None)), progress.advance, first)
+            for number, text in enumerate(outputs, start=1):
+                out.write(text + "\n")
+                if isinstance(out, OutputFile) and number % translator.chunk == 0:  # so that batches stay the same
+                    out.keep(first + number)
+    else:
+        for lines in _arriving(_standard_input() if file is None else read_lines(file)):
+            for text in job.outputs(translator, see(lines), first=first):
+                out.write(text + "\n")
+            out.flush()
+            first += len(lines)
+    watch.end()
+    out.flush()
 
 
-def _count(translator: Translator, file: Path, job: Job) -> int | None:
-    """How many lines, or sentences, a file has; None for a device, which is read once."""
-    if not file.is_file():
-        return None
+def _count(translator: Translator, lines: Iterable[str], job: Job) -> int:
+    """How many lines, or sentences, there are."""
     if not job.split:
-        return sum(1 for _ in read_lines(file))
-    return sum(len(split_sentences(line, translator.languages.source)) for line in read_lines(file))
+        return sum(1 for _ in lines)
+    return sum(len(split_sentences(line, translator.languages.source)) for line in lines)
 
 
 def _standard_input() -> Iterator[str]:
@@ -184,7 +245,7 @@ def _arriving(source: Iterator[str]) -> Iterator[list[str]]:
             raise last
 
 
-def prompt(translator: Translator, job: Job, longest: int) -> None:
+def _prompt(translator: Translator, job: Job, longest: int) -> None:
     """Read sentences from a person, with history and line editing, until an empty end of input (Ctrl-D)."""
     import readline  # noqa: F401  input() then has history
 
@@ -193,7 +254,7 @@ def prompt(translator: Translator, job: Job, longest: int) -> None:
     see = iter if job.split else watch.see
     while True:
         try:
-            line = input("> ")
+            line = one_line(input("> "))  # a byte that is not UTF-8 becomes U+FFFD
         except EOFError:
             print(file=sys.stderr)
             return

@@ -30,6 +30,13 @@ def in_order(work: Callable[[_Job], _Result], jobs: Iterable[_Job]) -> Iterator[
         yield from pool.in_order(jobs)
 
 
+def apart(work: Callable[[_Job], _Result], job: _Job) -> _Result:
+    """What ``work`` makes of a job in a process of its own: a signal ends it, where ``work`` would not listen."""
+    with Pool(work, 1) as pool:
+        [(_, result)] = pool.shared([job])
+        return result
+
+
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -64,14 +71,15 @@ class Pool(Generic[_Job, _Result]):
         left, alone, here = iter(jobs), PAYS, here or self._work
         for job in left:
             if self._processes > 1 and (self._workers or alone <= 0):
-                yield from self._shared(chain([job], left))
+                yield from self.shared(chain([job], left))
                 return
             begun = time.monotonic()
             result = here(job)
             alone -= time.monotonic() - begun
             yield job, result
 
-    def _shared(self, jobs: Iterable[_Job]) -> Iterator[tuple[_Job, _Result]]:
+    def shared(self, jobs: Iterable[_Job]) -> Iterator[tuple[_Job, _Result]]:
+        """As :meth:`in_order`, by the processes alone."""
         left, tasks = _tasks(jobs), deque[_Task]()
         try:
             self._start()

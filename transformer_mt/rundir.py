@@ -73,13 +73,16 @@ class RunDirectory:
             (self.scratch / path.name).replace(path)
 
     def put_back(self) -> bool:
-        """Undo what was set aside; return whether there was anything."""
+        """Undo what was set aside; return whether there was anything. Raises SystemFault."""
         if not self._old.exists():
             return False
-        for path in self._old.iterdir():
-            place = self.root / path.name
-            shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
-            path.replace(place)
+        try:
+            for path in self._old.iterdir():
+                place = self.root / path.name
+                shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+                path.replace(place)
+        except OSError as error:
+            raise system_fault(error, self._old) from error
         self.forget()
         return True
 
@@ -91,19 +94,21 @@ class RunDirectory:
     def lock(self) -> Iterator[None]:
         """Be the only writer. The kernel drops the lock of a process that died. Raises SystemFault when held."""
         try:
-            file: TextIO = self._lock.open("a+", encoding="utf-8")
+            file: TextIO = self._lock.open("a+", encoding="utf-8", errors="replace")
         except OSError as error:
             raise system_fault(error) from error
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 file.seek(0)
-                owner = file.read().strip() or "unknown"
+                owner = "".join(filter(str.isdigit, file.read(20))) or "unknown"
                 raise SystemFault(f"{self.root}: in use by process {owner}; wait for it or stop it") from error
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
+            except OSError as error:
+                raise system_fault(error, self._lock) from error
+            with suppress(OSError):  # the lock holds without a name: a full disk must not bar the way
+                file.truncate(0)
+                os.write(file.fileno(), f"{os.getpid()}\n".encode())
             self.put_back()  # an overwrite was killed before it had begun
             yield
 
@@ -113,7 +118,8 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        temporary.unlink(missing_ok=True)  # of a crash, or somebody's link, which would be followed
+        with temporary.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -122,7 +128,7 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        raise system_fault(error) from error
+        raise system_fault(error, path) from error
 
 
 def sync_directory(path: Path) -> None:
@@ -146,5 +152,5 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ArtefactError(f"{path}: missing; copy the run directory again, whole") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtefactError(f"{path}: damaged or unreadable: {error}; copy the run directory again") from error

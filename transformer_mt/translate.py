@@ -98,10 +98,7 @@ class Translator:
         checkpoints = Checkpoints(paths.checkpoints)
         name = checkpoints.resolve(checkpoint)
         manifest = checkpoints.manifest(name)
-        tokenizer = Tokenizer.load(paths.tokenizer)
-        if manifest.get("tokenizer") != tokenizer.hashes:
-            raise ArtefactError(f"{paths.tokenizer}: not the tokenizer that {name} was trained with; put its files "
-                                "back")  # fmt: skip
+        tokenizer = Tokenizer.load(paths.tokenizer, manifest.get("tokenizer", {}))
         _refuse_other_model(settings.model, manifest.get("model"), name)
         device = choose_device(settings.device)
         model = make_model(settings.model, tokenizer)
@@ -167,7 +164,7 @@ class Translator:
 
     def _chunks(self, lines: Iterable[str], first: int) -> Iterator[_Chunk]:
         lines = iter(lines)
-        while chunk := list(itertools.islice(lines, self.decoding.batch_size * _READ_AHEAD)):
+        while chunk := list(itertools.islice(lines, self.chunk)):
             yield range(first + 1, first + len(chunk) + 1), chunk
             first += len(chunk)
 
@@ -319,6 +316,11 @@ class Translator:
             if progress is not None:
                 progress(len(batch))
         return results
+
+    @property
+    def chunk(self) -> int:
+        """The number of lines that are read ahead and sorted by length together."""
+        return self.decoding.batch_size * _READ_AHEAD
 
     @property
     def longest(self) -> int:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 LINES = ["ar mako kist", "", "El bilu balm. In tofi torf! 🦊", "os suda"]
 PARAGRAPH = "Ar mako kist. El bilu balm! In tofi torf?"
 TEXT = "".join(line + "\n" for line in LINES)
+C = {"LC_ALL": "C"}
 
 
 def failed(result: Result, code: int, *words: str) -> None:
@@ -267,3 +269,22 @@ def test_a_bar_on_a_terminal(
     assert process.returncode == 0
     assert (b"scoring" if command == "score" else b"translating") in shown
     assert b"10/10" in shown
+
+
+def test_what_is_no_utf8_is_answered_at_the_prompt(start_mt: Callable[..., Any], tiny_run: Path) -> None:
+    """Where the locale is C, Python lets such bytes through as halves of characters."""
+    ours, theirs = os.openpty()
+    process = start_mt("translate", tiny_run, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, **C})
+    os.close(theirs)
+    shown = bytearray()
+    with suppress(OSError):  # the other side is closed
+        for typed in (b"K\xf6ln\n", b"ar mako\n", b"\x04"):
+            while not shown.endswith(b"> "):
+                shown += os.read(ours, 65_536)
+            shown.clear()
+            os.write(ours, typed)
+        while part := os.read(ours, 65_536):
+            shown += part
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert b"error" not in shown

@@ -21,7 +21,7 @@ PATIENCE = 60.0
 TRAINING = {"max_steps": 47, "save_every": 5, "validate_every": 10, "log_every": 3, "subword_sampling": 0.2}
 
 
-def wait_for(happened: Callable[[], bool], process: "subprocess.Popen[bytes] | None" = None) -> None:
+def wait_for(happened: Callable[[], bool], process: "subprocess.Popen[Any] | None" = None) -> None:
     """Wait until something is true, or the process has ended."""
     deadline = time.monotonic() + PATIENCE
     while not happened() and (process is None or process.poll() is None):
@@ -174,3 +174,14 @@ def test_a_run_killed_at_random_moments_becomes_the_one_that_was_not(
     config = toy_config(training=TRAINING)
     assert killed_at_random(start_mt, config, tmp_path / "run", kills, seed=kills) >= kills // 2
     equal(tmp_path / "run", whole)
+
+
+def test_settings_edited_inside_the_run_are_noticed(mt: Mt, toy_config: Write, tmp_path: Path) -> None:
+    """Its configuration file says what was, so that it cannot tell; the newest checkpoint can."""
+    run = tmp_path / "run"
+    assert mt("train", toy_config(training={"max_steps": 2, "validate_every": 2, "average": False})).code == 0
+    edited = (run / "config.yaml").read_text().replace("dropout: 0.1", "dropout: 0.2").replace("seed: 1", "seed: 4")
+    (run / "config.yaml").write_text(edited)
+    result = mt("train", run, "--resume", "--set", "training.max_steps=4")
+    assert result.code == 4
+    assert "model.dropout is 0.2 but was 0.1, seed is 4 but was" in result.errors[0]

@@ -19,7 +19,6 @@ from transformer_mt.data import prepare
 from transformer_mt.data.cleaning import pair_hash
 from transformer_mt.data.corpus import read_lines
 from transformer_mt.data.fingerprint import difference, fingerprint
-from transformer_mt.data.sets import evaluation_set
 from transformer_mt.data.store import Store
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.errors import ArtefactError, ConfigError, DataError
@@ -189,7 +188,7 @@ def test_given_sets_are_copied_as_they_are(corpus: Corpus) -> None:
     test = [("", "bar"), ("ban  ban ", " bar"), ("ban " * 500, "b"), ("", "")]
     manifest = corpus.prepare(corpus.config(distinct(100), data={**GIVEN, "test": test}))
     assert corpus.pairs("test") == test
-    assert evaluation_set(corpus.data, "test") == ([s for s, _ in test], [[t for _, t in test]])
+    assert prepare.evaluation_set(corpus.data, "test") == ([s for s, _ in test], [[t for _, t in test]])
     assert manifest["held_out"] == {}
     assert manifest["pairs"] == 100
 
@@ -202,7 +201,7 @@ def test_several_references_are_kept_apart(corpus: Corpus) -> None:
     (corpus.folder / "test.source").write_text("eins\nzwei\n", encoding="utf-8")
     test = {"source": str(corpus.folder / "test.source"), "target": [str(path) for path in references]}
     corpus.prepare(corpus.config(distinct(100), data={**GIVEN, "test": test}))
-    assert evaluation_set(corpus.data, "test") == (
+    assert prepare.evaluation_set(corpus.data, "test") == (
         ["eins", "zwei"],
         [["one 0", "two 0"], ["one 1", "two 1"], ["one 2", "two 2"]],
     )
@@ -216,7 +215,7 @@ def test_a_damaged_evaluation_set_is_an_artefact(corpus: Corpus, damage: str) ->
     else:
         (corpus.data / f"test.{damage.split()[1]}.txt").unlink()
     with pytest.raises(ArtefactError):
-        evaluation_set(corpus.data, "test")
+        prepare.evaluation_set(corpus.data, "test")
 
 
 def test_one_percent_of_each_is_held_out_and_kept_from_training(corpus: Corpus) -> None:
@@ -483,7 +482,7 @@ def test_a_line_end_that_was_converted_twice_does_not_undo_what_is_held_out(corp
     odd = [(source + "\r\r", target + "\r\r") for source, target in pairs]  # the writer adds \n
     manifest = corpus.prepare(corpus.config(odd))
     assert manifest["held_out"] == {"valid": 4, "test": 4}
-    held = [evaluation_set(corpus.data, split) for split in ("valid", "test")]
+    held = [prepare.evaluation_set(corpus.data, split) for split in ("valid", "test")]
     assert all(len(sources) == 4 and all(line.endswith("\r") for line in sources) for sources, _ in held)
     assert manifest["pairs"] == 392
     given = corpus.prepare(corpus.config(odd, data={"valid": odd[:3], "test": odd[3:5], "drop": ["leaks"]}))

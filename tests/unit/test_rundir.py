@@ -195,6 +195,13 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(
     assert snapshot(tmp_path) == {"file.txt": "old"}
 
 
+def test_a_leftover_or_a_link_in_the_place_of_the_temporary_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine", encoding="utf-8")
+    (tmp_path / ".file.txt.tmp").symlink_to(tmp_path / "mine")
+    write_atomically(tmp_path / "file.txt", "new")
+    assert snapshot(tmp_path) == {"file.txt": "new", "mine": "mine"}
+
+
 def test_a_write_below_a_file_is_the_systems_fault(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SystemFault, match=str(tmp_path)):
@@ -209,7 +216,7 @@ def test_sha256_is_that_of_the_standard(tmp_path: Path) -> None:
     assert sha256(tmp_path / "large") == hashlib.sha256(large).hexdigest()
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{", b"\xff\xfe", b'{"a": 1} x'])
+@pytest.mark.parametrize("content", [None, b"", b"{", b"\xff\xfe", b'{"a": 1} x', b"[" * 100_000])
 def test_damaged_json_is_an_artefact_by_name(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "x.json").write_bytes(content)

@@ -1,6 +1,5 @@
 """From raw corpora to the token store: read, clean, hold out, learn the tokenizer, encode."""
 
-import json
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -16,11 +15,12 @@ from transformer_mt.config import Config, Languages, Source
 from transformer_mt.data import corpus
 from transformer_mt.data.cleaning import Cleaner, Dropped, Repeats, are_among, pair_hash
 from transformer_mt.data.corpus import read_pairs
-from transformer_mt.data.sets import Lottery, evaluation_set, own_lines, write_given_sets, write_held_out
+from transformer_mt.data.sets import Lottery, digests, own_lines, read_set, write_given_sets, write_held_out
 from transformer_mt.data.store import SIDES, Array, Pieces, StoreWriter
 from transformer_mt.data.tokenizer import Tokenizer, learn
 from transformer_mt.errors import ArtefactError, DataError
 from transformer_mt.parallel import in_order
+from transformer_mt.sealed import seal, unseal
 from transformer_mt.terminal import bar, say
 
 _CHUNK = 2_048  # pairs cleaned or encoded at once
@@ -34,21 +34,29 @@ def read_manifest(data: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = unseal(path.read_text(encoding="utf-8"))
         for key in ("pairs", "corpora", "sets", "held_out", "leaks", "dropped", "vocabulary", "tokenizer"):
             manifest[key]
         manifest["fingerprint"]["files"], manifest["fingerprint"]["settings"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{path}: damaged; train in a new run_dir") from error
-    return manifest  # type: ignore[no-any-return]
+    return manifest
+
+
+def _manifest(data: Path) -> dict[str, Any]:
+    if (manifest := read_manifest(data)) is None:
+        raise ArtefactError(f"{data}: no token store here; run `mt tokenize` first")
+    return manifest
 
 
 def set_names(data: Path, split: str) -> list[str]:
     """The sets of ``valid`` or ``test``, in the order of the configuration. Raises ArtefactError."""
-    manifest = read_manifest(data)
-    if manifest is None:
-        raise ArtefactError(f"{data}: no token store here; run `mt tokenize` first")
-    return list(manifest["sets"][split])
+    return list(_manifest(data)["sets"][split])
+
+
+def evaluation_set(data: Path, set_name: str) -> tuple[list[str], list[list[str]]]:
+    """The source lines of a set and its references, each a list of lines, checked. Raises ArtefactError."""
+    return read_set(data, set_name, _manifest(data).get("texts", {}).get(set_name))
 
 
 def prepare(config: Config, prints: dict[str, Any], tokenizer_dir: Path, data: Path) -> dict[str, Any]:
@@ -80,13 +88,14 @@ def prepare(config: Config, prints: dict[str, Any], tokenizer_dir: Path, data: P
             for source, read, pairs in zip(config.data.train, staged.read, kept, strict=True)
         ],
         "sets": {split: names or [split] for split, names in sets.items()},
+        "texts": {name: digests(data, name) for split, names in sets.items() for name in names or [split]},
         "held_out": {split: len(values) for split, values in drawn.items()},
         "leaks": staged.leaks,
         "dropped": dropped.to_json(),
         "vocabulary": {"source": tokenizer.source_size, "target": tokenizer.target_size},
         "tokenizer": tokenizer.hashes,
     }
-    (data / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+    (data / "manifest.json").write_text(seal(manifest), encoding="utf-8")
     return manifest
 
 
@@ -220,14 +229,15 @@ def _left(count: int, rules: dict[int, str]) -> npt.NDArray[np.bool_]:
 
 def _hashes(data: Path, names: Iterable[str]) -> Array:
     """The pairs of validation and test sets, by hash, in order."""
-    sets = (evaluation_set(data, name) for name in names)
+    sets = (read_set(data, name) for name in names)
     pairs = (pair for sources, references in sets for pair in zip(sources, references[0], strict=True))
     return np.unique(np.fromiter((pair_hash(*pair) for pair in pairs), np.uint64))
 
 
 def _tokenizer(config: Config, staged: _Staged) -> Tokenizer:
     if config.tokenizer.from_ is not None:
-        return Tokenizer.load(Path(config.tokenizer.from_) / "tokenizer")
+        origin = Path(config.tokenizer.from_)
+        return Tokenizer.load(origin / "tokenizer", (read_manifest(origin / "data") or {}).get("tokenizer"))
     say("learning the tokenizer …")
     source, target = (partial(staged.lines, side) for side in SIDES)
     return learn(source, target, staged.pairs - len(staged.held_out), config.tokenizer, config.seed)

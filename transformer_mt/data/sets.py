@@ -1,5 +1,6 @@
 """Validation and test sets: raw text beside the token store, held out of training where it is not given."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,7 @@ from transformer_mt.data.corpus import Pair, name, read_pairs
 from transformer_mt.data.store import Array
 from transformer_mt.errors import ArtefactError, DataError
 
+_LOST = "put its files back, or train in a new run_dir"
 HELD_OUT = 2_000  # pairs at most, of each of validation and test
 
 
@@ -96,15 +98,12 @@ def _open(data: Path, set_name: str, references: int) -> list[Any]:
 def _write(data: Path, set_name: str, pairs: Iterator[Pair]) -> int:
     count = 0
     files: list[Any] = []
-    try:
+    with ExitStack() as stack:
         for source, targets in pairs:
-            files = files or _open(data, set_name, len(targets))
+            files = files or [stack.enter_context(file) for file in _open(data, set_name, len(targets))]
             for file, line in zip(files, (source, *targets), strict=True):
                 file.write(line + "\n")
             count += 1
-    finally:
-        for file in files:
-            file.close()
     return count
 
 
@@ -118,16 +117,41 @@ def own_lines(path: Path) -> Iterator[str]:
             for line in file:
                 yield line.removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise ArtefactError(f"{path}: damaged or unreadable; run `mt tokenize` again") from error
+        raise ArtefactError(f"{path}: damaged or unreadable; {_LOST}") from error
 
 
-def evaluation_set(data: Path, set_name: str) -> tuple[list[str], list[list[str]]]:
-    """The source lines of a set and its references, each a list of lines. Raises ArtefactError."""
+def set_files(data: Path, set_name: str) -> list[Path]:
+    """The files of a set: the source, then the references in their order."""
     targets = sorted(data.glob(f"{set_name}.target*.txt"), key=lambda path: (len(path.name), path.name))
+    return [data / f"{set_name}.source.txt", *targets]
+
+
+def digests(data: Path, set_name: str) -> dict[str, str]:
+    """The SHA-256 of each file of a set. Raises ArtefactError."""
+    found = {}
+    for path in set_files(data, set_name):
+        try:
+            with path.open("rb") as file:
+                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ArtefactError(f"{path}: {error.strerror}; {_LOST}") from error
+    return found
+
+
+def read_set(data: Path, set_name: str, known: dict[str, str] | None = None) -> tuple[list[str], list[list[str]]]:
+    """The source lines of a set and its references, each a list of lines.
+
+    Raises ArtefactError, also when its digests are not the ``known`` ones.
+    """
+    source, *targets = set_files(data, set_name)
+    if known is not None and known != (found := digests(data, set_name)):
+        name = next(name for name in {**known, **found} if known.get(name) != found.get(name))
+        what = "damaged" if name in found else "missing"
+        raise ArtefactError(f"{data / name}: the text is {what}; {_LOST}")
     if not targets:
-        raise ArtefactError(f"{data}: no {set_name} text here; run `mt tokenize` again")
-    sources, references = list(own_lines(data / f"{set_name}.source.txt")), [list(own_lines(p)) for p in targets]
+        raise ArtefactError(f"{data}: no {set_name} text here; {_LOST}")
+    sources, references = list(own_lines(source)), [list(own_lines(path)) for path in targets]
     if any(len(lines) != len(sources) for lines in references):
-        raise ArtefactError(f"{data}: the {set_name} text is damaged, its sides have different numbers of lines; run "
-                            "`mt tokenize` again")  # fmt: skip
+        raise ArtefactError(f"{data}: the {set_name} text is damaged, its sides have different numbers of lines; "
+                            f"{_LOST}")  # fmt: skip
     return sources, references

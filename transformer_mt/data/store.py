@@ -8,6 +8,7 @@ a checksum, and its text one a side, verified when first used.
 import zlib
 from array import array
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -47,9 +48,9 @@ class _Column:
         return data
 
     def close(self) -> None:
-        self.file.seek(0)
-        self._header()  # as long as the first one: NumPy pads it for a growing axis
-        self.file.close()
+        with self.file:
+            self.file.seek(0)
+            self._header()  # as long as the first one: NumPy pads it for a growing axis
 
 
 class StoreWriter:
@@ -97,12 +98,13 @@ class StoreWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
                  ) -> None:  # fmt: skip
-        if len(self._pending[0][0]) and kind is None:
-            self._write(0)
-        for text in self._text.values():
-            text.close()
-        for column in (*self._ids.values(), *self._offsets.values(), self._checksums):
-            column.close()
+        with ExitStack() as files:  # on a full disk closing fails, too: of one file, not of those after it
+            for text in self._text.values():
+                files.callback(text.close)
+            for column in (*self._ids.values(), *self._offsets.values(), self._checksums):
+                files.callback(column.close)
+            if len(self._pending[0][0]) and kind is None:
+                self._write(0)
 
 
 class _TextWriter:
@@ -124,9 +126,8 @@ class _TextWriter:
         self._end = int(offsets[-1])
 
     def close(self) -> None:
-        self._file.close()
-        self._offsets.close()
-        self._checksums.close()
+        with closing(self._file), closing(self._offsets), closing(self._checksums):
+            pass
 
 
 def _text_checksum(offsets: Array, text: bytes | memoryview) -> int:

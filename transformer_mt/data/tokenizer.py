@@ -3,25 +3,26 @@
 import hashlib
 import io
 import re
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from tempfile import NamedTemporaryFile
+from typing import Any, NamedTuple
 
 import sentencepiece
 
 from transformer_mt import config
+from transformer_mt.data.sampling import Sampler
 from transformer_mt.errors import ArtefactError, ConfigError, DataError
+from transformer_mt.parallel import apart
 from transformer_mt.special import BOS, EOS, PAD, UNK
 
 LONGEST_PIECE = 16  # characters; SentencePiece's own default, on which `prepare` relies to drop long lines early
 _THREADS = 4  # a constant: the pieces of a unigram model depend on the number of threads
 _SAMPLE = 1_000_000  # lines that are enough to learn from; they take minutes and, 70 characters each, 1.6 GB
+_LONG = 20_000  # pairs from which learning takes seconds: a process of its own can be ended by a signal
 _LOST = "put its files back, or train in a new run_dir"
-_GENERATOR = threading.Lock()  # of random numbers: the library has one for all
 
 
 class Tokenizer:
@@ -31,6 +32,7 @@ class Tokenizer:
         self.models = [source] if target is None else [source, target]
         self.source = sentencepiece.SentencePieceProcessor(model_proto=source)
         self.target = self.source if target is None else sentencepiece.SentencePieceProcessor(model_proto=target)
+        self._samplers: dict[tuple[bool, float], Sampler] = {}
 
     @property
     def joint(self) -> bool:
@@ -67,16 +69,22 @@ class Tokenizer:
         return self.target.encode(list(lines), num_threads=threads)  # type: ignore[no-any-return]
 
     def sample_source(self, lines: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
-        """Pieces of source lines, cut at random: another draw for every ``seed``, always the same for one.
+        """Pieces of source lines, cut at random: another draw for every ``seed``, the same in every process for one.
 
         ``alpha`` is for BPE the probability that a merge is left out (BPE-dropout, Provilkov et al. 2020), for unigram
         the exponent of a segmentation's probability (Kudo 2018): the smaller, the more even, and the more pieces.
         """
-        return _sample(self.source, lines, alpha, seed)
+        return self._sampler(self.source, alpha).sample(lines, seed)
 
     def sample_target(self, lines: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
         """The same of target lines."""
-        return _sample(self.target, lines, alpha, seed)
+        return self._sampler(self.target, alpha).sample(lines, seed)
+
+    def _sampler(self, model: Any, alpha: float) -> Sampler:
+        key = (model is self.source, alpha)
+        if key not in self._samplers:
+            self._samplers[key] = Sampler(model, alpha)
+        return self._samplers[key]
 
     def decode_target(self, ids: Sequence[int]) -> str:
         """Text of target pieces, on one line whatever bytes the model chose; control tokens are left out."""
@@ -104,8 +112,11 @@ class Tokenizer:
         return []
 
     @classmethod
-    def load(cls, directory: Path) -> "Tokenizer":
-        """Read what :meth:`save` wrote. Raises ArtefactError."""
+    def load(cls, directory: Path, known: dict[str, str] | None = None) -> "Tokenizer":
+        """Read what :meth:`save` wrote. Raises ArtefactError, also when its hashes are not the ``known`` ones.
+
+        These are compared first: SentencePiece may crash on a damaged model.
+        """
         paths = cls.files(directory)
         if not paths:
             raise ArtefactError(f"{directory}: no tokenizer here; {_LOST}")
@@ -113,6 +124,9 @@ class Tokenizer:
             models = [path.read_bytes() for path in paths]
             if not all(models):
                 raise RuntimeError("an empty file")
+            found = {path.name: hashlib.sha256(model).hexdigest() for path, model in zip(paths, models, strict=True)}
+            if known is not None and found != known:
+                raise ArtefactError(f"{directory}: not the tokenizer that the run was trained with; {_LOST}")
             tokenizer = cls(models[0], models[1] if len(models) > 1 else None)
         except (OSError, RuntimeError) as error:
             raise ArtefactError(f"{directory}: the tokenizer is damaged or unreadable: {error}; {_LOST}") from error
@@ -122,14 +136,6 @@ class Tokenizer:
                     f"{directory}: not a tokenizer of this program: its special ids are others; {_LOST}"
                 )
         return tokenizer
-
-
-def _sample(model: Any, lines: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
-    with _GENERATOR:
-        sentencepiece.set_random_generator_seed(seed % (1 << 31))  # 2^32 - 1 would mean no seed at all
-        return model.encode(  # type: ignore[no-any-return]
-            list(lines), enable_sampling=True, alpha=alpha, nbest_size=-1, num_threads=1
-        )
 
 
 def default_vocab_size(pairs: int) -> int:
@@ -155,15 +161,16 @@ def learn(
 
     step = max(1, -(-pairs * (2 if settings.joint else 1) // _SAMPLE))  # lines of all of the text, few enough
 
-    def sample(*sides: Callable[[], Iterator[str]]) -> Iterator[str]:
-        return (line for side in sides for line in islice(side(), 0, None, step) if line.strip())
-
     models, limits = [], []
     for sides in [(source, target)] if settings.joint else [(source,), (target,)]:
-        try:
-            models.append(_learn_one(partial(sample, *sides), size, settings, seed))
-        except _TooLargeError as error:
-            limits.append(error.limit)
+        with NamedTemporaryFile("w", encoding="utf-8", newline="\n") as text:
+            text.writelines(f"{line}\n" for side in sides for line in islice(side(), 0, None, step) if line.strip())
+            text.flush()
+            job = _Lesson(text.name, size, settings, seed)
+            try:
+                models.append(_learn_one(job) if pairs < _LONG else apart(_learn_one, job))
+            except _TooLargeError as error:
+                limits.append(error.limit)
     if limits:
         raise DataError(
             f"tokenizer.vocab_size: {size} is more than this text has pieces for (training pairs: {pairs:,}); leave it "
@@ -176,8 +183,22 @@ class _TooLargeError(Exception):
     """The vocabulary asked for is larger than ``limit``, the largest that the text gives."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__()
+        super().__init__(limit)
         self.limit = limit
+
+
+class _Lesson(NamedTuple):
+    """The text of a tokenizer, a file with a line each, and what it is to become."""
+
+    text: str
+    size: int
+    settings: config.Tokenizer
+    seed: int
+
+    def lines(self) -> Iterator[str]:
+        """The text, line by line."""
+        with Path(self.text).open(encoding="utf-8", newline="\n") as file:
+            yield from (line.removesuffix("\n") for line in file)
 
 
 def _coverage(lines: Iterator[str], size: int) -> float:
@@ -191,16 +212,16 @@ def _coverage(lines: Iterator[str], size: int) -> float:
     return 1.0 if len(counts) <= (size - 260) / 4 else 0.9995
 
 
-def _learn_one(lines: Callable[[], Iterator[str]], size: int, settings: config.Tokenizer, seed: int) -> bytes:
-    model = io.BytesIO()
+def _learn_one(lesson: _Lesson) -> bytes:
+    model, (_, size, settings, seed) = io.BytesIO(), lesson
     try:
         sentencepiece.set_random_generator_seed(seed)
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=lines(),
+            sentence_iterator=lesson.lines(),
             model_writer=model,
             model_type=settings.kind,
             vocab_size=size,
-            character_coverage=_coverage(lines(), size),
+            character_coverage=_coverage(lesson.lines(), size),
             byte_fallback=True,
             normalization_rule_name=settings.normalization,
             pad_id=PAD,
@@ -216,7 +237,7 @@ def _learn_one(lines: Callable[[], Iterator[str]], size: int, settings: config.T
         text = str(error)
         if limit := re.search(r"too high.*?<= (\d+)", text, re.DOTALL):
             if settings.vocab_size is None:
-                return _learn_one(lines, int(limit[1]), settings, seed)
+                return _learn_one(lesson._replace(size=int(limit[1])))
             raise _TooLargeError(int(limit[1])) from error
         if needed := re.search(r"smaller than required_chars\D+\d+ vs (\d+)", text):
             raise ConfigError(

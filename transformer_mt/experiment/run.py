@@ -4,11 +4,10 @@ import hashlib
 import json
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 
@@ -21,7 +20,7 @@ from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.device import choose_device, choose_precision
 from transformer_mt.errors import ConfigError, Interrupted, MtError, SystemFault, is_out_of_memory, system_fault
 from transformer_mt.experiment.scoring import make_validation
-from transformer_mt.experiment.tokenization import prepare_store, refuse_changes
+from transformer_mt.experiment.tokenization import experiment, flat, prepare_store, refuse_changes
 from transformer_mt.rundir import RunDirectory, sha256, write_atomically
 from transformer_mt.terminal import say
 from transformer_mt.training.distributed import Group, joined
@@ -49,18 +48,10 @@ def train(config: Config, *, resume: bool, overwrite: bool, started: float) -> N
     with joined(choose_device(config.device)) as group, ExitStack() as stack:
         if group.restarted:
             resume, overwrite = True, False
-        group.compare({**_flat(config.model_dump(mode="json")), "PyTorch": torch.__version__})
+        group.compare({**flat(config.model_dump(mode="json")), "PyTorch": torch.__version__})
         group.lead(lambda: _open(config, paths, ending, stack, resume=resume, overwrite=overwrite))
         group.compare(_fingerprints(paths))
         _train(config, paths, ending, group, started, resume=resume)
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A configuration as one mapping of dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
 
 
 def _fingerprints(paths: RunDirectory) -> dict[str, str]:
@@ -111,7 +102,8 @@ def _told(paths: RunDirectory, ending: _Ending) -> Iterator[None]:
         raise
     finally:
         if not paths.put_back():  # else the run that an overwrite did not begin is as it was
-            write_atomically(paths.exit, json.dumps(vars(ending)) + "\n")
+            with suppress(SystemFault):  # it may have ended for the same reason, which is to be told
+                write_atomically(paths.exit, json.dumps(vars(ending)) + "\n")
 
 
 def refuse_impossible(config: Config, paths: RunDirectory) -> None:
@@ -156,6 +148,7 @@ def _train(config: Config, paths: RunDirectory, ending: _Ending, group: Group, s
             "tokenizer": tokenizer.hashes,
             "model": config.model.model_dump(),
             "config": sha256(paths.config),
+            "experiment": experiment(config),
             **({"start_from": start_from} if start_from else {}),
         },
         started=started,
@@ -216,10 +209,14 @@ def make_batches(config: Config, paths: RunDirectory, tokenizer: Tokenizer) -> B
 
 def _best(config: Config, checkpoints: Checkpoints, score: float | None) -> str:
     """Which checkpoint is the best, and how good; nothing when none is."""
-    if score is None:
+    try:
+        name = checkpoints.resolve("best") if score is not None else ""
+    except MtError:  # it was lost, and nothing better came
+        name = ""
+    if score is None or not name:
         return ""
     shown = f"validation BLEU {score:.2f}, greedy" if config.training.best_by == "bleu" else f"nll {-score:.4f}"
-    return f"best {checkpoints.resolve('best')} ({shown}); "
+    return f"best {name} ({shown}); "
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from transformer_mt.checkpoint import Checkpoints
 from transformer_mt.config import Config
 from transformer_mt.config_file import load_config
 from transformer_mt.data import prepare
@@ -91,22 +93,34 @@ def _say_what_was_read(config: Config, manifest: dict[str, Any], seconds: float)
              "drop them, add leaks to data.drop")  # fmt: skip
 
 
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A configuration as one mapping of dotted keys."""
+    result: dict[str, Any] = {}
+    for key, value in tree.items():
+        result.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return result
+
+
+def experiment(config: Config) -> dict[str, Any]:
+    """The settings that may not differ when a run is resumed, by their dotted keys."""
+    tree = {key: value for key, value in config.model_dump(mode="json").items() if key not in _FREE_SECTIONS}
+    free = {f"{section}.{key}" for section, keys in _FREE.items() for key in keys}
+    return {key: value for key, value in flat(tree).items() if key not in free}
+
+
 def refuse_changes(config: Config, paths: RunDirectory) -> None:
-    """Compare with the configuration of the run so far. Raises ArtefactError naming the differences."""
+    """Compare with the settings of the run so far. Raises ArtefactError naming the differences.
+
+    They are those of the newest checkpoint: its configuration file may have been edited.
+    """
     if not paths.holds_run():
         return
-    before, now = load_config(paths.root).model_dump(), config.model_dump()
-    changed = []
-    for section, value in now.items():
-        if section in _FREE_SECTIONS:
-            continue
-        free = _FREE.get(section, set())
-        pairs = (
-            {f"{section}.{k}": (v, before[section][k]) for k, v in value.items() if k not in free}
-            if isinstance(value, dict)
-            else {section: (value, before[section])}
-        )
-        changed += [f"{key} is {new} but was {old}" for key, (new, old) in pairs.items() if new != old]
+    now, before = experiment(config), experiment(load_config(paths.root))
+    checkpoints = Checkpoints(paths.checkpoints)
+    for name in checkpoints.names()[-1:]:
+        with suppress(ArtefactError):  # it is told when it is to be loaded
+            before = checkpoints.manifest(name).get("experiment", before)
+    changed = [f"{key} is {new} but was {before.get(key)}" for key, new in now.items() if new != before.get(key)]
     if changed:
         raise ArtefactError(
             f"{paths.root}: cannot resume with other settings: {', '.join(changed)}; to go on as it was started: "

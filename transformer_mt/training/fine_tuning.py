@@ -10,7 +10,7 @@ from torch import Tensor
 from transformer_mt import config
 from transformer_mt.checkpoint import MANIFEST, Checkpoints, load_weights, model_weights
 from transformer_mt.data.tokenizer import Tokenizer
-from transformer_mt.errors import ArtefactError, ConfigError
+from transformer_mt.errors import ConfigError
 from transformer_mt.model.transformer import Transformer
 from transformer_mt.rundir import RunDirectory, sha256
 from transformer_mt.terminal import say
@@ -55,12 +55,7 @@ class Origin:
         ``tokenizer`` has stay as they are. Raises ConfigError when one of the two is joint and the other is not,
         ArtefactError when something of the run is damaged.
         """
-        theirs = Tokenizer.load(self._paths.tokenizer)
-        if theirs.hashes != self._manifest.get("tokenizer"):
-            raise ArtefactError(
-                f"{self._paths.tokenizer}: not the tokenizer that {self.name} was trained with; put its files back, or "
-                "start from another run"
-            )
+        theirs = Tokenizer.load(self._paths.tokenizer, self._manifest.get("tokenizer", {}))
         if theirs.joint != tokenizer.joint:
             there, here = ("joint", "separate") if theirs.joint else ("separate", "joint")
             raise ConfigError(

@@ -63,7 +63,7 @@ class Metrics:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(event) + "\n")
         except OSError as error:
-            raise system_fault(error) from error
+            raise system_fault(error, self._path) from error
 
     def _draw(self, group: str, values: Mapping[str, Any], step: int) -> None:
         if self._curves is not None:
@@ -155,5 +155,5 @@ def _step(line: str) -> float:
     """The step of a line; a damaged one (cut by a crash) is as good as from the future."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return math.inf

@@ -15,7 +15,7 @@ from transformer_mt.checkpoint import Checkpoints, load_optimizer, load_weights,
 from transformer_mt.config import Training
 from transformer_mt.data.batching import Batches, Bucket, Position
 from transformer_mt.device import choose_precision
-from transformer_mt.errors import NumericsError, is_out_of_memory
+from transformer_mt.errors import ArtefactError, NumericsError, is_out_of_memory
 from transformer_mt.memory import keep_freed_memory
 from transformer_mt.model.transformer import Transformer
 from transformer_mt.special import PAD
@@ -110,7 +110,13 @@ class Trainer:
         """Continue from a checkpoint, whose weights the model has already. Raises ArtefactError."""
         tensors, state = self.checkpoints.training(name)
         load_optimizer(self.model, self.optimizer, tensors, name)
-        self.progress = Progress.from_json(state)
+        try:
+            self.progress = Progress.from_json(state)
+        except (AttributeError, KeyError, TypeError) as error:  # sums may be right where the content is not
+            raise ArtefactError(
+                f"{name}: the training state is not one of this version ({error}); choose another run, or start anew "
+                "with --overwrite"
+            ) from error
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(self.progress.scaler)
         self._started -= self.progress.seconds
@@ -368,7 +374,11 @@ class Trainer:
         if not names:
             return
         own = {key: value.clone() for key, value in model_weights(self.model).items()}
-        mean = self.checkpoints.average(names, own)
+        try:
+            mean = self.checkpoints.average(names, own)
+        except ArtefactError as error:
+            warn(f"{str(error).rpartition('; ')[0]}; the average is left out")
+            return
         load_weights(self.model, mean, "the average")
         name = f"average-{self.progress.step:06}"
         if self._validate(name):

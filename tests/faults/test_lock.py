@@ -1,0 +1,84 @@
+"""One run, one writer: real processes that want the same directory, and directories that are not to be touched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Mt, failed, hashes
+from transformer_mt.errors import SystemFault
+from transformer_mt.rundir import RunDirectory
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+def begun(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a process trains."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith(b"training "):
+            return
+    raise AssertionError(process.wait())
+
+
+def test_two_trainings_of_one_run(mt: Mt, start_mt: Start, toy_config: Callable[..., Path], tmp_path: Path) -> None:
+    """The second is refused and told whose the run is; when that one is killed, the third goes on at once."""
+    config, run = toy_config(training={"max_steps": 1_000_000, "save_every": 5, "validate_every": 1_000_000}), "run"
+    first = start_mt("train", config)
+    begun(first)
+    os.kill(first.pid, signal.SIGSTOP)  # so that nothing changes but by the second
+    try:
+        before = hashes(tmp_path / run)
+        for command in (["train", config, "--resume"], ["train", config, "--overwrite"], ["tokenize", config]):
+            failed(mt(*command), 6, str(tmp_path / run), f"in use by process {first.pid}; wait for it or stop it")
+        assert hashes(tmp_path / run) == before
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    first.kill()
+    first.wait()
+    assert (tmp_path / run / "lock").read_text() == f"{first.pid}\n"  # it is stale
+    result = mt("train", config, "--resume", "--set", "training.max_steps=1")
+    assert result.code == 0, result
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"\n" * 100, b"x; y\n"])
+def test_whatever_a_held_lock_holds_the_refusal_is_clear(tmp_path: Path, content: bytes) -> None:
+    """It is empty for a moment when it is taken, and may be damaged."""
+    directory = RunDirectory(tmp_path)
+    with directory.lock():
+        (tmp_path / "lock").write_bytes(content)
+        with pytest.raises(SystemFault, match="in use by process unknown; wait for it or stop it"), directory.lock():
+            raise AssertionError
+
+
+@pytest.mark.parametrize("content", [b"999999999\n", b"\xff\xfe", b"1\n"])
+def test_a_stale_lock_is_taken_whatever_it_holds(tmp_path: Path, content: bytes) -> None:
+    """What counts is the kernel's lock, which dies with its process; a number may be another process's by now."""
+    (tmp_path / "lock").write_bytes(content)
+    with RunDirectory(tmp_path).lock():
+        assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.parametrize("command", [["train"], ["train", "--resume"], ["train", "--overwrite"], ["tokenize"]])
+def test_a_directory_of_somebody_else_is_not_touched(
+    mt: Mt, toy_config: Callable[..., Path], tmp_path: Path, command: list[str]
+) -> None:
+    config, run = toy_config(), tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "thesis.tex").write_text("mine")
+    before = hashes(run)
+    failed(mt(*command, config), 2, f"{run}: not empty, and not a run")
+    assert hashes(run) == before
+
+
+def test_a_run_without_a_flag_is_not_touched(mt: Mt, tiny_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    before = hashes(run)
+    failed(mt("train", run), 2, "already holds a run; --resume goes on with it, --overwrite starts anew")
+    assert hashes(run) == before
