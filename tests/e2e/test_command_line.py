@@ -221,8 +221,7 @@ def test_eval_with_several_references(mt: Mt, toy_config: Write, toy_text: Path,
     succeeded(mt("train", toy_config(data=two), "--set", "training.max_steps=3"))
     run = tmp_path / "run"
     succeeded(mt("eval", run))
-    shutil.copy(run / "eval" / "test.hyp", run / "data" / "test.target.1.txt")
-    lines = succeeded(mt("eval", run))
+    lines = succeeded(mt("eval", run, toy_text / "test.xx", target, run / "eval" / "test.hyp"))
     assert "nrefs:2" in lines[0]
     assert lines[0].startswith("BLEU 100.00")
 

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.conftest import Mt, write_lines
+from tests.conftest import Mt, toy_tree, write_lines
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 Write = Callable[..., Path]
 
 PATIENCE = 60.0
+KILLS = int(os.environ.get("KILLS", "20"))  # of the slow test
 TRAINING = {"max_steps": 47, "save_every": 5, "validate_every": 10, "log_every": 3, "subword_sampling": 0.2}
 
 
@@ -53,25 +55,12 @@ def pointed(run: Path, pointer: str) -> str:
     return path.read_text(encoding="utf-8").split()[0] if path.exists() else ""
 
 
-@pytest.fixture(scope="module")
-def whole(mt: Mt, toy_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run, never interrupted."""
-    import yaml
-
-    from tests.conftest import toy_tree
-
-    folder = tmp_path_factory.mktemp("whole")
-    (folder / "toy.yaml").write_text(yaml.safe_dump(toy_tree(toy_text, folder / "run", training=TRAINING)))
-    assert mt("train", folder / "toy.yaml").code == 0
-    return folder / "run"
-
-
 def equal(run: Path, whole: Path) -> None:
     """Assert that a run that was interrupted has become the one that was not."""
     assert events(run) == events(whole)
     for pointer in ("last", "best"):
         assert pointed(run, pointer) == pointed(whole, pointer)
-    name = f"step-{TRAINING['max_steps']:06}"
+    name = pointed(whole, "last")
     assert state(run, name) == state(whole, name)
     assert not list((run / "checkpoints").glob(".*"))
 
@@ -166,13 +155,17 @@ def killed_at_random(start_mt: Start, config: Path, run: Path, kills: int, seed:
     return hits
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("kills", "steps"), [(4, 47), pytest.param(KILLS, 60 * KILLS, marks=pytest.mark.slow, id="many")]
+)
 def test_a_run_killed_at_random_moments_becomes_the_one_that_was_not(
-    start_mt: Start, toy_config: Write, tmp_path: Path, whole: Path, kills: int
+    mt: Mt, start_mt: Start, toy_text: Path, toy_config: Write, tmp_path: Path, kills: int, steps: int
 ) -> None:
     """With dropout and subword sampling, bit by bit; no moment leaves a run that cannot be resumed."""
-    config = toy_config(training=TRAINING)
-    assert killed_at_random(start_mt, config, tmp_path / "run", kills, seed=kills) >= kills // 2
+    training, whole = {**TRAINING, "max_steps": steps}, tmp_path / "whole"
+    (tmp_path / "whole.yaml").write_text(yaml.safe_dump(toy_tree(toy_text, whole, training=training)))
+    assert mt("train", tmp_path / "whole.yaml").code == 0
+    assert killed_at_random(start_mt, toy_config(training=training), tmp_path / "run", kills, kills) >= kills // 2
     equal(tmp_path / "run", whole)
 
 

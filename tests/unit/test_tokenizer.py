@@ -7,10 +7,10 @@ import hashlib
 import itertools
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import pytest
 from hypothesis import given
@@ -243,8 +243,8 @@ def test_a_folder_without_all_models_has_no_tokenizer(present: list[str], tmp_pa
 def test_of_a_large_text_every_nth_line_of_both_sides_is_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen = plain().models[0], list[list[str]]()
 
-    def note(lines: Callable[[], Iterator[str]], *_: object) -> bytes:
-        seen.append(list(lines()))
+    def note(lesson: Any) -> bytes:
+        seen.append(list(lesson.lines()))
         return model
 
     monkeypatch.setattr(module, "_SAMPLE", 10)
@@ -255,6 +255,17 @@ def test_of_a_large_text_every_nth_line_of_both_sides_is_learnt_from(monkeypatch
     both, *apart = seen
     assert both == [*sides[0][::4], *sides[1][::4]]
     assert apart == [sides[0][::2], sides[1][::2]]
+
+
+def test_a_tokenizer_learnt_in_a_process_of_its_own_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is wrong comes back as it is."""
+    lines = [f"{word} {number % 7}" for number, word in enumerate(GERMAN * 30)]
+    sides = (lambda: iter(lines), lambda: iter(lines), len(lines))
+    here = learn(*sides, config.Tokenizer(vocab_size=300), 1)
+    monkeypatch.setattr(module, "_LONG", 0)
+    assert learn(*sides, config.Tokenizer(vocab_size=300), 1).models == here.models
+    with pytest.raises(DataError, match="the maximum is"):
+        learn(*sides, config.Tokenizer(vocab_size=5_000), 1)
 
 
 # --- sampling
@@ -294,7 +305,7 @@ def test_control_tokens_cannot_be_sampled_from_text(tokenizer: Tokenizer) -> Non
 
 
 def test_threads_do_not_disturb_each_other(tokenizer: Tokenizer) -> None:
-    """The library's random generator is one for all; another thread must not change what a seed gives."""
+    """What is kept of segments is shared; another thread must not change what a seed gives."""
     expected = {seed: tokenizer.sample_target(ENGLISH, 0.2, seed) for seed in range(12)}
     with ThreadPoolExecutor(4) as pool:
         drawn = list(pool.map(lambda seed: tokenizer.sample_target(ENGLISH, 0.2, seed), range(12)))

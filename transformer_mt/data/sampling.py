@@ -1,10 +1,11 @@
 """Subwords drawn at random: another segmentation of a line at every visit.
 
 SentencePiece can draw too, but its random numbers are others in every process, whatever the seed. Here lines, alpha
-and seed alone decide, in every process and on every machine.
+and seed alone decide, in every process.
 """
 
 import random
+from array import array
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
@@ -67,67 +68,67 @@ class _Vocabulary:
         special = (model.is_control, model.is_unknown, model.is_byte)
         numbers = [i for i in range(model.get_piece_size()) if not any(is_kind(i) for is_kind in special)]
         self.pieces: dict[str, tuple[int, float]] = {model.id_to_piece(i): (i, model.get_score(i)) for i in numbers}
+        self.longest = max(map(len, self.pieces))
         self._bytes = [model.piece_to_id(f"<0x{byte:02X}>") for byte in range(256)]
 
     def ids(self, text: str) -> _Ids:
-        """Of a piece, or of a character."""
+        """Of a piece, or of a character that has none."""
         return (self.pieces[text][0],) if text in self.pieces else tuple(self._bytes[byte] for byte in text.encode())
 
 
 _Way = tuple[int, _Ids]  # on from a place in a segment: so many characters, in these pieces
-# All ways on from a place, and the bounds between their shares of the probability. (Tuples, for lists keep Python's
-# garbage collector busy.)
-_Place = tuple[tuple[float, ...], tuple[_Way, ...]]
+# The ways from all places of a segment, the last place first; the upper bounds of their shares of [0, 1) at a place;
+# and where those of a place begin, by the number of characters left from there, less one.
+_Lattice = tuple[tuple[_Way, ...], "array[float]", tuple[int, ...]]
 
 
 class _Unigram:
-    """Backward filtering, forward sampling: the exact distribution, in time O(length · longest piece)."""
+    """Backward filtering, forward sampling: the exact distribution, in time O(length · longest piece).
+
+    Machines agree, unless a draw falls into the last bits in which their exp and log may differ.
+    """
 
     def __init__(self, vocabulary: _Vocabulary, alpha: float) -> None:
         self._vocabulary = vocabulary
         self._ways: dict[str, tuple[float, _Way]] = {
             piece: (alpha * score, (len(piece), (number,))) for piece, (number, score) in vocabulary.pieces.items()
         }
-        self._unknown = alpha * (min(score for _, score in vocabulary.pieces.values()) - 10)  # as SentencePiece has it
-        self._longest: dict[str, int] = {}  # characters of the pieces that begin with two characters
-        for piece in vocabulary.pieces:
-            self._longest[piece[:2]] = max(self._longest.get(piece[:2], 1), len(piece))
-        self._known: dict[str, tuple[_Place, ...]] = {}
+        self._known: dict[str, _Lattice] = {}
 
     def draw(self, segments: Iterable[str], uniform: _Random) -> list[int]:
         ids: list[int] = []
         for segment in segments:
-            lattice = self._known.get(segment) or self._lattice(segment)
-            place, size = 0, len(segment)
-            while place < size:
-                bounds, ways = lattice[place]
-                length, pieces = ways[bisect(bounds, uniform())] if bounds else ways[0]
+            ways, bounds, first = self._known.get(segment) or self._lattice(segment)
+            left = len(segment)
+            while left:
+                length, pieces = ways[bisect(bounds, uniform(), first[left - 1], first[left] - 1)]
                 ids += pieces
-                place += length
+                left -= length
         return ids
 
-    def _lattice(self, segment: str) -> tuple[_Place, ...]:
-        size = len(segment)
-        places: list[_Place] = []
-        rest = [0.0] * (size + 1)  # log of the sum over all segmentations from there to the end
-        for start in range(size - 1, -1, -1):
+    def _lattice(self, segment: str) -> _Lattice:
+        size, longest = len(segment), self._vocabulary.longest
+        ways: list[_Way] = []
+        bounds = array("d")
+        first = [0]
+        rest = [0.0]  # by characters left: log of the sum of all segmentations of these
+        for left in range(1, size + 1):
+            start = size - left
             character = segment[start]
-            weight, way = self._ways.get(character) or (self._unknown, (1, self._vocabulary.ids(character)))
-            logs, ways = [weight + rest[start + 1]], [way]
-            longest = self._longest.get(segment[start : start + 2], 1)
-            for end in range(start + 2, min(start + longest, size) + 1):
-                if found := self._ways.get(segment[start:end]):
-                    logs.append(found[0] + rest[end])
+            # A character without a piece is in no longer one: any weight will do, all segmentations have it in common.
+            weight, way = self._ways.get(character) or (0.0, (1, self._vocabulary.ids(character)))
+            ways.append(way)
+            logs = [weight + rest[-1]]
+            for length in range(2, min(longest, left) + 1):
+                if found := self._ways.get(segment[start : start + length]):
                     ways.append(found[1])
-            if len(ways) == 1:
-                rest[start] = logs[0]
-                places.append(((), (way,)))
-                continue
+                    logs.append(found[0] + rest[left - length])
             top = max(logs)
             sums = list(accumulate([exp(value - top) for value in logs]))
-            rest[start] = top + log(sums[-1])
-            places.append((tuple([value / sums[-1] for value in sums[:-1]]), tuple(ways)))
-        lattice = tuple(reversed(places))
+            bounds.extend([value / sums[-1] for value in sums])
+            first.append(len(ways))
+            rest.append(top + log(sums[-1]))
+        lattice = tuple(ways), bounds, tuple(first)
         if size <= _SHORT and len(self._known) < _KEPT:
             self._known[segment] = lattice
         return lattice
@@ -176,17 +177,16 @@ class _Bpe:
             if (pair := segment[start : start + 2]) in ranks
         ]
         heapify(queue)
-        turn = 0
+        turn, skipped = 0, list(left_out)
         while queue:
             _, start, middle, end = heappop(queue)
             if ends[start] != middle or ends[middle] != end:
                 continue  # one of the two has been merged with another
             turn += 1
-            if turn <= drawn:
-                if turn - 1 in left_out:
-                    continue
-            elif uniform() < self._alpha:
-                left_out = (*left_out, turn - 1)
+            if turn > drawn and uniform() < self._alpha:
+                skipped.append(turn - 1)
+                continue
+            if turn <= drawn and turn - 1 in left_out:
                 continue
             ends[start], ends[middle], starts[end] = end, 0, start
             if start and (rank := ranks.get(segment[starts[start] : end])) is not None:
@@ -199,7 +199,7 @@ class _Bpe:
             ids += self._vocabulary.ids(segment[start : ends[start]])
             start = ends[start]
         if size <= _SHORT and len(self._known) < _KEPT:
-            self._known[segment, left_out] = (tuple(ids), turn)
+            self._known[segment, tuple(skipped)] = tuple(ids), turn
         return tuple(ids)
 
 

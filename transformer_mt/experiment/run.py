@@ -46,6 +46,8 @@ def train(config: Config, *, resume: bool, overwrite: bool, started: float) -> N
     """
     paths, ending = RunDirectory(Path(config.run_dir)), _Ending()
     with joined(choose_device(config.device)) as group, ExitStack() as stack:
+        # Until there is something to save, the signal that asks for it must not end the process.
+        stack.callback(signal.signal, signal.SIGUSR1, signal.signal(signal.SIGUSR1, signal.SIG_IGN))
         if group.restarted:
             resume, overwrite = True, False
         group.compare({**flat(config.model_dump(mode="json")), "PyTorch": torch.__version__})

@@ -47,7 +47,7 @@ class Group:
     @property
     def restarted(self) -> bool:
         """Whether torchrun has started the processes again after one of them died."""
-        return self.size > 1 and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+        return self.size > 1 and _restarts() > 0
 
     def share(self, buckets: Sequence[Bucket]) -> list[Bucket]:
         """This process' part of a batch, of about the same cost as any other's; it may be empty.
@@ -141,6 +141,10 @@ class Group:
             ) from error
 
 
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[Group]:
     """Join the processes that torchrun has started, if it has. Raises SystemFault when they do not find each other."""
@@ -149,14 +153,18 @@ def joined(device: torch.device) -> Iterator[Group]:
         yield Group()
         return
     try:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_STEP)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
+        # torchrun keeps the store when it starts the processes again: the addresses of the dead are still in it.
+        store = dist.PrefixStore(f"attempt {_restarts()}", store)  # type: ignore[attr-defined]
+        dist.init_process_group(backend, timeout=_STEP, store=store, rank=rank, world_size=size)
         patient = dist.new_group(backend="gloo", timeout=_LEADER)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise SystemFault(
             f"the processes of the run do not find each other: {reason}; start them with torchrun"
         ) from error
-    group = Group(dist.get_rank(), size, patient)
+    group = Group(rank, size, patient)
     terminal.mute(not group.leads)
     try:
         yield group
