@@ -309,6 +309,13 @@ def test_training_learns_to_copy_in_either_precision(store: Store, tmp_path: Pat
         assert asdict(run.trainer.progress)["step"] == 60
 
 
+def test_a_run_without_the_time_for_a_step_is_validated_and_has_a_best_checkpoint(store: Store, tmp_path: Path) -> None:
+    run = Run(store, tmp_path / "run", max_minutes=1e-6)
+    assert run.trainer.run().startswith("max_minutes")
+    assert run.validations == 1
+    assert run.checkpoints.resolve("best") == "step-000000"
+
+
 def test_ties_are_no_progress(store: Store, tmp_path: Path) -> None:
     """A model stuck at BLEU 0 is stopped by patience, and its newest checkpoint is the best."""
     run = Run(store, tmp_path / "run", max_steps=100, patience=2)

@@ -52,7 +52,7 @@ class Progress:
     seconds: float = 0.0  # of all sittings
     best: float | None = None  # the best validation so far, the greater the better
     stale: int = 0  # validations since
-    validated: int = 0  # the step of the last one
+    validated: int = -1  # the step of the last one
     skipped: int = 0  # steps without a finite gradient
     bad: int = 0  # those of them that were the last
     finished: dict[str, Any] | None = None  # why training has ended, and under which limits
