@@ -6,6 +6,7 @@ checkpoints, reading validation and test set, walking ids and text of the token 
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
