@@ -31,7 +31,7 @@ from transformer_mt.translate import Translator
 
 SEED = 1
 QUICK = 150  # in `make test`
-CASES = int(os.environ.get("CASES", "600"))  # after them in `make test-slow`
+CASES = int(os.environ.get("CASES", "2000"))  # after them in `make test-slow`
 STEPS = 6
 SELDOM = ("data/", "eval/", "checkpoints/step-000002/", "checkpoints/step-000004/")  # is a run resumed after damage
 SOURCE, TARGET = toy_pairs(1)[0]
