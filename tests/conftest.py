@@ -6,11 +6,13 @@ import hashlib
 import io
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,6 +181,43 @@ def start_mt() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+@pytest.fixture
+def start_session() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
+    """Start a program in a session of its own, with pipes; at the end of the test all that it has started is killed."""
+    started: list[subprocess.Popen[Any]] = []
+
+    def start(words: Sequence[object], **options: Any) -> subprocess.Popen[Any]:
+        pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+        process = subprocess.Popen([str(word) for word in words], **pipes, start_new_session=True, **options)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with process:
+            pass
+
+
+PATIENCE = 120.0  # seconds that a machine at its limits may take for what is done in two
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[Any] | None = None) -> None:
+    """Wait until something holds; a process given has to live so long."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert process is None or process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def workers(process: subprocess.Popen[Any]) -> list[int]:
+    """The processes that share the work of one; what :mod:`multiprocessing` has started beside them is left out."""
+    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
+    return [int(pid) for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.fixture(scope="session")

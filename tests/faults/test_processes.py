@@ -239,17 +239,20 @@ def test_ranks_that_are_configured_otherwise_end_at_the_start(
     assert not (tmp_path / "run").exists()
 
 
-FAULT = """import os, sys
+FAULT = """import datetime, os, sys, time
 from transformer_mt import cli
 from transformer_mt.checkpoint import Checkpoints
-from transformer_mt.training import trainer
+from transformer_mt.training import distributed, trainer
 from transformer_mt.errors import SystemFault
 
+distributed._STEP = datetime.timedelta(seconds=10)
 rank, update, save = int(os.environ["RANK"]), trainer.Trainer._backward, Checkpoints.save
 
 def backward(self, bucket, tokens):
     loss = update(self, bucket, tokens)
     step = self.progress.step + 1
+    if rank == 1 and step == {hangs}:
+        time.sleep(1000)
     if rank == 1 and step in {bad}:
         self.model.projection.grad.fill_(float("{value}"))
     return loss
@@ -270,7 +273,7 @@ def test_a_bad_gradient_in_one_rank_is_skipped_by_all(
     launch: Launch, toy_config: Write, tmp_path: Path, value: str
 ) -> None:
     script, run = tmp_path / "bad.py", tmp_path / "run"
-    script.write_text(FAULT.format(bad={3, 5}, value=value, full=False))
+    script.write_text(FAULT.format(bad={3, 5}, value=value, full=False, hangs=0))
     process = launch(toy_config(**EXACT), script=script)
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
@@ -282,7 +285,7 @@ def test_a_bad_gradient_in_one_rank_is_skipped_by_all(
 
 def test_three_bad_steps_in_one_rank_end_all_with_5(launch: Launch, toy_config: Write, tmp_path: Path) -> None:
     script, run = tmp_path / "bad.py", tmp_path / "run"
-    script.write_text(FAULT.format(bad={13, 14, 15}, value="nan", full=False))
+    script.write_text(FAULT.format(bad={13, 14, 15}, value="nan", full=False, hangs=0))
     process = launch(toy_config(**EXACT), script=script)
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
@@ -294,7 +297,7 @@ def test_three_bad_steps_in_one_rank_end_all_with_5(launch: Launch, toy_config: 
 
 def test_a_full_disk_ends_all_with_6(launch: Launch, toy_config: Write, tmp_path: Path) -> None:
     script, run = tmp_path / "full.py", tmp_path / "run"
-    script.write_text(FAULT.format(bad=set(), value="nan", full="self.directory.exists()"))
+    script.write_text(FAULT.format(bad=set(), value="nan", full="self.directory.exists()", hangs=0))
     process = launch(toy_config(**EXACT), script=script)
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
@@ -302,6 +305,18 @@ def test_a_full_disk_ends_all_with_6(launch: Launch, toy_config: Write, tmp_path
     assert "No space left" in told(errors)[0]
     assert json.loads((run / "exit.json").read_text())["code"] == 6
     assert errors.count("exitcode  : 6") >= 1  # of the rank that torchrun calls the first
+
+
+def test_a_rank_that_hangs_ends_the_other(launch: Launch, toy_config: Write, tmp_path: Path) -> None:
+    """After two minutes, here ten seconds; what waits for the leader's validation may wait longer."""
+    script, run = tmp_path / "hangs.py", tmp_path / "run"
+    script.write_text(FAULT.format(bad=set(), value="nan", full=False, hangs=12))
+    begun = time.monotonic()
+    process = launch(toy_config(**EXACT), script=script)
+    wait_for(lambda: bool(list(run.glob("exit.json"))), process)
+    assert time.monotonic() - begun < PATIENCE
+    assert json.loads((run / "exit.json").read_text())["code"] == 6
+    assert pointed(run, "last") == "step-000010"
 
 
 def _may_make_namespaces() -> bool:

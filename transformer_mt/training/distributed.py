@@ -34,10 +34,19 @@ class Elsewhere(MtError):
 
 
 class Group:
-    """The processes of a run; a single one unless it is made by :func:`joined`."""
+    """The processes of a run; a single one unless it is made by :func:`joined`.
 
-    def __init__(self, rank: int = 0, size: int = 1, patient: dist.ProcessGroup | None = None) -> None:
-        self.rank, self.size, self._patient = rank, size, patient
+    What all do in a step has to be done in two minutes; ``patient`` is for waiting for the leader.
+    """
+
+    def __init__(
+        self,
+        rank: int = 0,
+        size: int = 1,
+        device: torch.device | None = None,
+        patient: dist.ProcessGroup | None = None,
+    ) -> None:
+        self.rank, self.size, self._device, self._patient = rank, size, device, patient
 
     @property
     def leads(self) -> bool:
@@ -79,9 +88,9 @@ class Group:
         """The sum of each value over all processes, the same for all of them. Raises SystemFault."""
         if self.size == 1:
             return list(values)
-        total = torch.tensor(values, dtype=torch.float64)
+        total = torch.tensor(values, dtype=torch.float64, device=self._device)
         with self._in_touch():
-            dist.all_reduce(total, group=self._patient)
+            dist.all_reduce(total)
         return total.tolist()
 
     def any(self, *flags: bool) -> list[bool]:
@@ -164,7 +173,7 @@ def joined(device: torch.device) -> Iterator[Group]:
         raise SystemFault(
             f"the processes of the run do not find each other: {reason}; start them with torchrun"
         ) from error
-    group = Group(rank, size, patient)
+    group = Group(rank, size, device, patient)
     terminal.mute(not group.leads)
     try:
         yield group
