@@ -189,8 +189,10 @@ def start_session() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
     started: list[subprocess.Popen[Any]] = []
 
     def start(words: Sequence[object], **options: Any) -> subprocess.Popen[Any]:
-        pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
-        process = subprocess.Popen([str(word) for word in words], **pipes, start_new_session=True, **options)
+        pipe = subprocess.PIPE
+        process: subprocess.Popen[Any] = subprocess.Popen(
+            [str(word) for word in words], stdout=pipe, stderr=pipe, start_new_session=True, **options
+        )
         started.append(process)
         return process
 

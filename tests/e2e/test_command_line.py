@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sacrebleu
 
-from tests.conftest import failed, hashes
+from tests.conftest import PATIENCE, failed, hashes, wait_for
 from transformer_mt.experiment import tokenization
 from transformer_mt.rundir import RunDirectory
 from transformer_mt.training.trainer import Trainer
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
 Start = Callable[..., subprocess.Popen[bytes]]
 Write = Callable[..., Path]
-
-PATIENCE = 120  # seconds that a machine at its limits may take for what is done in two
 
 
 def succeeded(result: Result) -> list[str]:
@@ -573,15 +570,6 @@ def test_no_control_characters_where_there_is_no_terminal(
 
 
 # --- real processes: signals, pipes, terminals
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    """Wait until something holds, as long as the process lives."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def next_line(process: subprocess.Popen[bytes]) -> str:

@@ -7,28 +7,20 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.conftest import Mt, toy_tree, write_lines
+from tests.conftest import PATIENCE, Mt, toy_tree, wait_for, write_lines
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 Write = Callable[..., Path]
 
-PATIENCE = 60.0
 KILLS = int(os.environ.get("KILLS", "20"))  # of the slow test
 TRAINING = {"max_steps": 47, "save_every": 5, "validate_every": 10, "log_every": 3, "subword_sampling": 0.2}
-
-
-def wait_for(happened: Callable[[], bool], process: "subprocess.Popen[Any] | None" = None) -> None:
-    """Wait until something is true, or the process has ended."""
-    deadline = time.monotonic() + PATIENCE
-    while not happened() and (process is None or process.poll() is None):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def events(run: Path) -> list[dict[str, Any]]:
@@ -135,6 +127,11 @@ def test_a_signal_while_a_checkpoint_is_written_leaves_it_whole(
     assert result.code == 0, result.err
 
 
+def _moved(process: "subprocess.Popen[bytes]", run: Path, known: int) -> bool:
+    """Whether a run has told of more than is ``known``, or ended."""
+    return len(events(run)) != known or process.poll() is not None
+
+
 def killed_at_random(start_mt: Start, config: Path, run: Path, kills: int, seed: int) -> int:
     """Train with ``kills`` SIGKILLs of the whole process group at random moments; return how many hit it alive."""
     draw, hits = random.Random(seed), 0
@@ -142,8 +139,7 @@ def killed_at_random(start_mt: Start, config: Path, run: Path, kills: int, seed:
     for number in range(kills):
         # Some in the seconds of the start, most while it trains, validates and saves.
         if number % 4:
-            known = len(events(run))
-            wait_for(lambda known=known: len(events(run)) != known, process)  # type: ignore[misc]
+            wait_for(partial(_moved, process, run, len(events(run))))
         time.sleep(draw.expovariate(1 / 0.3))
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

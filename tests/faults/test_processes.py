@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ import safetensors.torch
 import torch
 import yaml
 
-from tests.conftest import Mt, toy_tree
-from tests.faults.test_interruption import PATIENCE, events, pointed, wait_for
+from tests.conftest import PATIENCE, Mt, toy_tree, wait_for
+from tests.faults.test_interruption import events, pointed
 from transformer_mt.data.batching import Bucket
 from transformer_mt.data.store import Pieces
 from transformer_mt.training.distributed import Group
@@ -35,25 +34,15 @@ ENDLESS = {"training": {"max_steps": 1_000_000, "validate_every": 1_000_000, "sa
 
 
 @pytest.fixture
-def launch() -> Iterator[Launch]:
-    """Start ``mt train`` under torchrun with two processes, in a session of their own, which is killed at the end."""
-    started: list[subprocess.Popen[str]] = []
+def launch(start_session: Callable[..., "subprocess.Popen[str]"]) -> Launch:
+    """Start ``mt train`` under torchrun with two processes."""
 
     def start(*arguments: object, options: tuple[str, ...] = (), script: Path | None = None) -> "subprocess.Popen[str]":
         run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options]
-        what = ["-m", "transformer_mt"] if script is None else [str(script)]
-        process = subprocess.Popen(
-            [*run, *what, "train", *map(str, arguments)],
-            stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        started.append(process)
-        return process
+        what = ["-m", "transformer_mt"] if script is None else [script]
+        return start_session([*run, *what, "train", *arguments], text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
-    yield start
-    for process in started:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    return start
 
 
 def ranks(launcher: int) -> list[int]:
@@ -189,7 +178,7 @@ def test_a_killed_rank_ends_the_other(mt: Mt, launch: Launch, toy_config: Write,
     workers, begun = ranks(process.pid), time.monotonic()
     os.kill(workers[1], signal.SIGKILL)
     _, errors = process.communicate(timeout=PATIENCE)
-    assert time.monotonic() - begun < PATIENCE
+    assert time.monotonic() - begun < 60
     assert process.returncode != 0
     assert "local_rank: 1" in errors  # torchrun names it
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
@@ -314,7 +303,7 @@ def test_a_rank_that_hangs_ends_the_other(launch: Launch, toy_config: Write, tmp
     begun = time.monotonic()
     process = launch(toy_config(**EXACT), script=script)
     wait_for(lambda: bool(list(run.glob("exit.json"))), process)
-    assert time.monotonic() - begun < PATIENCE
+    assert time.monotonic() - begun < 60
     assert json.loads((run / "exit.json").read_text())["code"] == 6
     assert pointed(run, "last") == "step-000010"
 

@@ -11,10 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +21,12 @@ import torch
 import yaml
 from torch import Tensor
 
-from tests.conftest import toy_pairs, toy_tree, write_lines
+from tests.conftest import PATIENCE, toy_pairs, toy_tree, wait_for, workers, write_lines
 from transformer_mt import Translator
 from transformer_mt.special import EOS
 
 if TYPE_CHECKING:
     from tests.conftest import Mt
-
-PATIENCE = 120.0  # seconds
 
 Write = Callable[..., Path]
 
@@ -182,19 +178,6 @@ if __name__ == "__main__":
 """
 
 
-def workers(process: subprocess.Popen[bytes]) -> list[int]:
-    """The processes that do the work; what :mod:`multiprocessing` has started beside them is left out."""
-    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
-    return [int(pid) for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def group_is_gone(process: subprocess.Popen[bytes]) -> bool:
     try:
         os.killpg(process.pid, 0)
@@ -204,29 +187,22 @@ def group_is_gone(process: subprocess.Popen[bytes]) -> bool:
 
 
 @pytest.fixture
-def tokenizing(toy_config: Write, tmp_path: Path) -> Iterator[Callable[[str, str], subprocess.Popen[bytes]]]:
+def tokenizing(
+    toy_config: Write, tmp_path: Path, start_session: Callable[..., subprocess.Popen[bytes]]
+) -> Callable[[str, str], subprocess.Popen[bytes]]:
     """Begin a command that tokenizes; return when two processes are reading, or encoding."""
-    started: list[subprocess.Popen[bytes]] = []
     program = tmp_path / "program.py"
     program.write_text(PROGRAM, encoding="utf-8")
 
     def begin(command: str, stage: str) -> subprocess.Popen[bytes]:
-        pipe = subprocess.PIPE
-        words = [sys.executable, str(program), command, str(toy_config())]
-        process = subprocess.Popen(words, stdout=pipe, stderr=pipe, start_new_session=True)
-        started.append(process)
+        process = start_session([sys.executable, program, command, toy_config()])
         wait_for(lambda: len(workers(process)) == 2)
         if stage == "encoding":
             reading = set(workers(process))
             wait_for(lambda: len(set(workers(process)) - reading) == 2)
         return process
 
-    yield begin
-    for process in started:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        with process:
-            pass
+    return begin
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc, to find the processes")

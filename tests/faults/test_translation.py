@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import failed, run_in_process, toy_pairs, write_lines
+from tests.conftest import PATIENCE, failed, run_in_process, toy_pairs, wait_for, write_lines
 from transformer_mt.rundir import sha256
 
 if TYPE_CHECKING:
     from tests.conftest import Mt, Result
 
 CHUNK, LINES = 32, 240  # lines that are sorted together, and kept together; lines of the file
-PATIENCE = 120.0  # seconds
 PROGRAM = f"""
 import os
 from transformer_mt import cli, parallel, translate, workers
@@ -70,27 +69,17 @@ def expected(tiny_run: Path, text: Path) -> str:
 
 
 @pytest.fixture
-def start(tiny_run: Path, text: Path, tmp_path: Path) -> Iterator[Start]:
-    """Start translating the file into ``out``, in a process group of its own."""
-    started: list[subprocess.Popen[bytes]] = []
+def start(tiny_run: Path, text: Path, tmp_path: Path, start_session: Start) -> Start:
+    """Start translating the file into ``out``."""
 
     def begin(*options: object, processes: int = 0, before: str = "") -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", PROGRAM, "translate", tiny_run, text, "--output", tmp_path / "out"]
-        words = [str(word) for word in (*command, *SETTINGS, *options)]
+        words = [*command, *SETTINGS, *options]
         if before:
             words = ["sh", "-c", f'{before}; exec "$@"', "sh", *words]
-        environment = {**os.environ, "PROCESSES": str(processes)}
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(words, stdout=pipe, stderr=pipe, start_new_session=True, env=environment)
-        started.append(process)
-        return process
+        return start_session(words, env={**os.environ, "PROCESSES": str(processes)})
 
-    yield begin
-    for process in started:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        with process:
-            pass
+    return begin
 
 
 def kept(folder: Path) -> int:
@@ -100,10 +89,7 @@ def kept(folder: Path) -> int:
 
 
 def wait_for_more(process: subprocess.Popen[bytes], folder: Path, than: int) -> None:
-    end = time.monotonic() + PATIENCE
-    while kept(folder) <= than and process.poll() is None:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_for(lambda: kept(folder) > than or process.poll() is not None)
 
 
 def finished(process: subprocess.Popen[bytes], folder: Path, expected: str) -> str:
