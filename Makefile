@@ -22,11 +22,14 @@ demo: setup
 	printf '%s\n' $(SENTENCES) | $(BIN)/mt translate runs/demo
 	$(BIN)/mt eval runs/demo
 
+# A test a core, each of one thread: most of them start programs that wait for one another.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
 test: setup
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -61,7 +61,7 @@ def test_a_signal_gives_a_validation_up_and_the_next_sitting_makes_it_good(
     mt: Mt, start_mt: Start, toy_text: Path, toy_config: Write, tmp_path: Path
 ) -> None:
     """A preempted machine gives 30 seconds; a validation may take minutes."""
-    many = [line for side in ("xx", "yy") for line in (toy_text / f"train.{side}").read_text().splitlines() * 12]
+    many = [line for side in ("xx", "yy") for line in (toy_text / f"train.{side}").read_text().splitlines() * 4]
     half = len(many) // 2
     valid = {"source": str(write_lines(tmp_path / "v.xx", many[:half])),
              "target": str(write_lines(tmp_path / "v.yy", many[half:]))}  # fmt: skip
