@@ -185,7 +185,7 @@ def start_mt() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
 @pytest.fixture
 def start_session() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
-    """Start a program in a session of its own, with pipes; at the end of the test all that it has started is killed."""
+    """Start a program in a session of its own, with pipes; at the end of the test all that it started is killed."""
     started: list[subprocess.Popen[Any]] = []
 
     def start(words: Sequence[object], **options: Any) -> subprocess.Popen[Any]:
@@ -198,10 +198,20 @@ def start_session() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
 
     yield start
     for process in started:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        for pid in (process.pid, *descendants(process.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         with process:
             pass
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that one has started, and those that they have, in whatever session."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [found for child in map(int, children) for found in (child, *descendants(child))]
 
 
 PATIENCE = 120.0  # seconds that a machine at its limits may take for what is done in two

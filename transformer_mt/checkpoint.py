@@ -83,6 +83,7 @@ class Checkpoints:
             replaced = self._set_aside(name)
             temporary.replace(place)
             sync_directory(self.directory)
+            sync_directory(self.directory.parent)  # the first checkpoint made the folder
             _remove(replaced)
             for pointer in ("last", "best"):  # what meant the one that was replaced means the new one
                 if self._meant(pointer) == name:

@@ -300,7 +300,7 @@ def average(run: Run, set_: Set = None) -> None:
     Example:  mt average runs/demo
     """
     from transformer_mt.config_file import load_config
-    from transformer_mt.experiment import run as experiment
+    from transformer_mt.experiment import average as experiment
 
     print(experiment.average(load_config(run, set_ or ())))
 
@@ -369,4 +369,6 @@ def main() -> None:
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115
     signal.signal(signal.SIGTERM, _terminate)
+    if "train" in sys.argv[1:]:  # nothing to save yet, and the imports take seconds
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     sys.exit(run(sys.argv[1:]))

@@ -62,6 +62,7 @@ _REMEDIES = {
     errno.EFBIG: "raise the limit of file sizes (ulimit -f), or choose another file system",
     errno.EROFS: "choose another place",
     errno.EISDIR: "give a file",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u), or free memory",
     errno.ENOTDIR: "a file is in the way, choose another",
 }
 

@@ -124,7 +124,8 @@ def translate(
     if output is not None and is_file(output):
         to = _output_file(output, config, name, file, job)
         if resume and file is not None and to.is_complete(job.lines * sum(1 for _ in read_lines(file))):
-            say(f"{output}: is there already, complete; nothing to do (without --resume, it is made anew)")
+            warn(f"{output}: is there already, with all its lines and newer than text and checkpoint; nothing is done, "
+                 "but with which options it was made is not known (without --resume, it is made anew)")  # fmt: skip
             return
     with _opened(to, resume=resume) as out, AllCores.from_config(config, name) as translator:
         if file is None and output is None and sys.stdin.isatty() and sys.stdout.isatty():

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,7 +45,7 @@ class OutputFile:
     def is_complete(self, lines: int) -> bool:
         """Whether the file is there, with so many lines and no older than its sources, and nothing is in the making.
 
-        It has no record, so one of the same name that was made of something else is to be made again.
+        It has no record: whether its ``origin`` was the same cannot be told.
         """
         if self.partial.exists() or not self.path.exists():
             return False
@@ -64,13 +64,8 @@ class OutputFile:
         When something goes wrong, the lines kept stay, and the error says so. Raises ArtefactError when they are
         damaged or made from something else, SystemFault when another process writes them, or nothing can be written.
         """
-        with self._naming():
-            self._file = self.partial.open("ab")
+        self._file = self._locked()
         try:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise SystemFault(f"{self.partial}: another process writes it; wait for it or stop it") from error
             if resume:
                 self._go_on()
             elif self._state.exists():
@@ -79,6 +74,20 @@ class OutputFile:
         finally:
             with suppress(OSError):  # what could not be written cannot be flushed either
                 self._file.close()
+
+    def _locked(self) -> BinaryIO:
+        """Open the lines in the making, for this process alone. Raises SystemFault."""
+        while True:
+            with self._naming(), ExitStack() as stack:
+                file = stack.enter_context(self.partial.open("ab"))
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise SystemFault(f"{self.partial}: another process writes it; wait for it or stop it") from error
+                with suppress(FileNotFoundError):  # before we had the lock, another process put it in its place
+                    if os.path.samestat(os.fstat(file.fileno()), self.partial.stat()):
+                        stack.pop_all()
+                        return file
 
     def _written(self) -> Iterator[None]:
         try:

@@ -111,7 +111,8 @@ class Pool(Generic[_Job, _Result]):
         # Processes inherit what is blocked: signals end us, and we end them.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
-            self._workers += [_Worker() for _ in range(self._processes)]
+            for _ in range(self._processes):
+                self._workers.append(_Worker())  # at once: if the next cannot be started, this one is to be killed
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         for worker in self._workers:

@@ -28,6 +28,7 @@ class RunDirectory:
         self.exit = root / "exit.json"
         self.scratch = root / ".new"  # tokenizer and store in the making
         self._old = root / ".old"  # what an overwrite will delete
+        self._gone = root / ".gone"  # half of that, which must not be put back
         self._lock = root / "lock"
 
     def holds_run(self) -> bool:
@@ -47,7 +48,7 @@ class RunDirectory:
             # Somebody's folder may have a config.yaml and a data folder too; only we leave a lock.
             ours = self._lock.exists() and (self.config.exists() or self._old.exists())
             if self.root.exists() and not ours and (overwrite or not self.holds_run()):
-                known = (self._lock.name, self.exit.name, self.scratch.name)
+                known = (self._lock.name, self.exit.name, self.scratch.name, self._gone.name)
                 strange = next((p.name for p in self.root.iterdir() if p.name not in known), None)
                 if strange is not None:
                     raise ConfigError(
@@ -58,9 +59,15 @@ class RunDirectory:
             raise system_fault(error) from error
 
     def set_aside(self) -> None:
-        """Move what training left out of the way, until :meth:`forget` or :meth:`put_back`."""
-        self._old.mkdir()
-        for path in (self.config, self.checkpoints, self.metrics, self.eval, self.tensorboard, self.exit):
+        """Move what training left out of the way, until :meth:`forget` or :meth:`put_back`.
+
+        Of the configuration it is a copy: were we killed, the directory would still be read as a CONFIG.
+        """
+        self._gone.mkdir()  # until the copy is whole
+        if self.config.exists():
+            shutil.copy2(self.config, self._gone)
+        self._gone.replace(self._old)
+        for path in (self.checkpoints, self.metrics, self.eval, self.tensorboard, self.exit):
             if path.exists():
                 path.replace(self._old / path.name)
 
@@ -81,14 +88,23 @@ class RunDirectory:
                 place = self.root / path.name
                 shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
                 path.replace(place)
+            self._old.rmdir()
         except OSError as error:
             raise system_fault(error, self._old) from error
-        self.forget()
         return True
 
     def forget(self) -> None:
-        """Delete what was set aside."""
-        shutil.rmtree(self._old, ignore_errors=True)
+        """Delete what was set aside. Raises SystemFault."""
+        self._clear()
+        try:
+            if self._old.exists():
+                self._old.replace(self._gone)
+        except OSError as error:
+            raise system_fault(error, self._old) from error
+        self._clear()
+
+    def _clear(self) -> None:
+        shutil.rmtree(self._gone, ignore_errors=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -109,7 +125,8 @@ class RunDirectory:
             with suppress(OSError):  # the lock holds without a name: a full disk must not bar the way
                 file.truncate(0)
                 os.write(file.fileno(), f"{os.getpid()}\n".encode())
-            self.put_back()  # an overwrite was killed before it had begun
+            self._clear()  # an overwrite was killed while it deleted
+            self.put_back()  # or before it had begun
             yield
 
 

@@ -80,4 +80,4 @@ def test_a_worker_does_not_outlive_a_kill(begin: Begin, tmp_path: Path) -> None:
     ours = workers(process)
     process.kill()
     wait_for(lambda: not any(map(lives, ours)))
-    assert process.communicate(timeout=PATIENCE) == (b"", b"")
+    assert process.communicate(timeout=PATIENCE)[0] == b""  # Python itself may tell of a worker that was just starting

@@ -22,7 +22,7 @@ from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.experiment.run import make_batches
 from transformer_mt.rundir import RunDirectory, sha256
 from transformer_mt.training.fine_tuning import match_rows
-from transformer_mt.training.trainer import derive_seed
+from transformer_mt.training.gradient import derive_seed
 from transformer_mt.translate import make_model
 
 if TYPE_CHECKING:

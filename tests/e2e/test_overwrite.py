@@ -79,12 +79,38 @@ def test_an_overwrite_that_was_killed_before_it_began_is_undone(
     config = toy_config(training={"max_steps": 10, "validate_every": 10})
     assert mt("train", config).code == 0
     before = hashes(tmp_path / "run")
-    paths = RunDirectory(tmp_path / "run")
-    paths.set_aside()
-    (tmp_path / "run" / ".new" / "data").mkdir(parents=True)
+    kill_overwrite(tmp_path / "run")
     result = mt("train", config, "--resume")
     assert result.code == 0, result.err
     assert "the run is finished already" in result.err
     assert {key: value for key, value in hashes(tmp_path / "run").items() if key != "lock"} == {
         key: value for key, value in before.items() if key != "lock"
     }
+
+
+def kill_overwrite(run: Path) -> None:
+    """Leave what a killed ``--overwrite`` leaves while it reads the text."""
+    RunDirectory(run).set_aside()
+    (run / ".new" / "data").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("flags", [[], ["--resume"]], ids=str)
+def test_a_run_that_a_killed_overwrite_had_set_aside_is_not_gone_on_with_by_mistake(
+    mt: Mt, toy_config: Callable[..., Path], tmp_path: Path, flags: list[str]
+) -> None:
+    """The command given again without its flag; or with ``--resume``, but the settings that were to replace it.
+
+    By the configuration file, or by the directory itself.
+    """
+    config = toy_config(training={"max_steps": 10, "validate_every": 10})
+    assert mt("train", config).code == 0
+    before = hashes(tmp_path / "run")
+    kill_overwrite(tmp_path / "run")
+    other = ("--set", "training.learning_rate=0.002", "--set", "training.max_steps=20")
+    result = mt("train", tmp_path / "run" if flags else config, *flags, *other)
+    if flags:
+        failed(result, 4, "cannot resume with other settings: training.learning_rate is 0.002 but was 0.005")
+    else:
+        failed(result, 2, "already holds a run; --resume goes on with it, --overwrite starts anew")
+    assert {**hashes(tmp_path / "run"), "lock": before["lock"]} == before
+    assert not (tmp_path / "run" / ".old").exists()

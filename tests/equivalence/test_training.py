@@ -2,6 +2,7 @@
 
 import functools
 import json
+import signal
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -87,14 +88,13 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 
 def test_accumulated_gradients_equal_those_of_one_large_batch(store: Store, tmp_path: Path) -> None:
     """Buckets of a batch, one after the other, against the mean loss per target token of all its pairs at once."""
-    run = Run(store, tmp_path / "a", device_tokens=40)
+    run = Run(store, tmp_path / "a", device_tokens=40, clip_norm=1e9, max_steps=1, label_smoothing=0.0)
     buckets, _ = next(run.trainer.batches.walk(run.trainer.progress.position))
     assert len(buckets) > 2
     gradients: dict[str, torch.Tensor] = {}
     run.trainer.optimizer.step = lambda *_: gradients.update(  # type: ignore[method-assign, assignment]
         {name: p.grad.clone() for name, p in run.model.named_parameters() if p.grad is not None}
     )
-    run.trainer.settings = run.settings.model_copy(update={"clip_norm": 1e9, "max_steps": 1, "label_smoothing": 0.0})
     run.model.train()
     run.trainer.run()
 
@@ -117,11 +117,11 @@ def equal_when_resumed(store: Store, folder: Path, **options: Any) -> Run:
 
     def stop_after_seven(*arguments: Any) -> None:
         update(*arguments)
-        first.trainer.stop = arguments[1] == 7
+        first.trainer.signals |= {signal.SIGTERM} if arguments[1] == 7 else set()
 
     first.trainer.update = stop_after_seven  # type: ignore[method-assign, assignment]
     assert first.trainer.run() == "interrupted"
-    second = Run(store, folder / "parts", max_steps=19, **options)
+    second = Run(store, folder / "parts", max_steps=19, step=7, **options)
     second.validations = first.validations
     name = second.checkpoints.resolve("last")
     assert name == "step-000007"
@@ -208,7 +208,7 @@ def test_a_signal_in_any_validation_changes_nothing(store: Store, tmp_path: Path
             value = sum(float(weight.double().sum()) for weight in run.weights().values())
             if name == "parts" and not step:
                 run.validations += 1
-                run.trainer.stop = run.validations == interrupted
+                run.trainer.signals |= {signal.SIGTERM} if run.validations == interrupted else set()
             go_on()
             return Validation(nll=value, bleu=value, signature="none", samples=[])
 
@@ -229,12 +229,78 @@ def test_a_signal_in_any_validation_changes_nothing(store: Store, tmp_path: Path
         assert second.checkpoints.resolve(pointer) == whole.checkpoints.resolve(pointer)
 
 
+class Killed(Exception):
+    """Stands for a kill: nothing after it is carried out."""
+
+
+@pytest.mark.parametrize("killed", ["step 6", "the average is told"])
+def test_no_validation_is_told_twice_after_a_kill(store: Store, tmp_path: Path, killed: str) -> None:
+    """The validation of step 4 is interrupted, then made good and not saved, for it is no better; then comes a kill."""
+    options: dict[str, Any] = {"max_steps": 8, "average": True, "save_every": 3, "validate_every": 2}
+
+    def sitting(folder: str, *, signalled: bool = False, dies: str = "") -> Run:
+        checkpoints = Checkpoints(tmp_path / folder / "checkpoints")
+        name = checkpoints.newest()
+        step = 0 if name is None else int(checkpoints.manifest(name)["step"])
+        run = Run(store, tmp_path / folder, step=step, **options)
+
+        def validate(go_on: Callable[[], None]) -> Validation:
+            run.trainer.signals |= {signal.SIGTERM} if signalled and run.trainer.progress.step == 4 else set()
+            go_on()
+            return Validation(1.0, 0.0 if run.trainer.progress.step == 4 else 1.0, "none", [])
+
+        def save(checkpoint: str, *arguments: Any) -> None:
+            keep(checkpoint, *arguments)
+            if dies == "the average is told" and checkpoint.startswith("average"):
+                raise Killed
+
+        def update(*arguments: Any) -> None:
+            if dies == f"step {arguments[1]}":
+                raise Killed
+            learn_from(*arguments)
+
+        learn_from, keep = run.trainer.update, run.checkpoints.save
+        run.trainer.validate, run.trainer.update, run.checkpoints.save = validate, update, save  # type: ignore[method-assign, assignment]
+        if name is not None:
+            load_weights(run.model, run.checkpoints.weights(name), name)
+            run.trainer.resume(name)
+        if dies:
+            with pytest.raises(Killed):
+                run.trainer.run()
+        else:
+            run.trainer.run()
+        return run
+
+    whole = sitting("whole")
+    sitting("parts", signalled=True)
+    sitting("parts", dies=killed)
+    parts = sitting("parts")
+    assert timeless(parts)[0] == timeless(whole)[0]
+    assert same(parts.weights(), whole.weights())
+
+
+def test_a_signal_while_processes_confer_is_not_lost(store: Store, tmp_path: Path) -> None:
+    run = Run(store, tmp_path / "run", max_steps=30)
+    confer = run.trainer.group.any
+
+    def signalled(*flags: bool) -> list[bool]:
+        agreed = confer(*flags)
+        if run.trainer.progress.step == 5:
+            run.trainer.signals.add(signal.SIGTERM)
+        return agreed
+
+    run.trainer.group.any = signalled  # type: ignore[method-assign]
+    assert run.trainer.run() == "interrupted"
+    assert run.trainer.progress.step == 6
+    assert run.trainer.ended_by == signal.SIGTERM
+
+
 class TooLarge:
     """Memory for a certain number of padded positions; what needs more fails, after the first part of its gradient."""
 
     def __init__(self, run: Run, positions: int) -> None:
         self.failures = 0
-        backward = run.trainer._backward
+        backward = run.trainer.gradient._backward
 
         def limited(bucket: Bucket, tokens: int) -> Any:
             loss = backward(bucket, tokens)
@@ -243,7 +309,7 @@ class TooLarge:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
             return loss
 
-        run.trainer._backward = limited  # type: ignore[method-assign]
+        run.trainer.gradient._backward = limited  # type: ignore[method-assign]
 
 
 def test_what_memory_does_not_suffice_for_is_tried_in_halves(
@@ -255,8 +321,8 @@ def test_what_memory_does_not_suffice_for_is_tried_in_halves(
     for run in (room, tight):
         run.trainer.run()
     assert 1 <= memory.failures <= 3
-    assert tight.trainer.most_positions is not None
-    assert tight.trainer.most_positions <= 200
+    assert tight.trainer.gradient.most_positions is not None
+    assert tight.trainer.gradient.most_positions <= 200
     assert "step 1: out of memory; batches of more than" in capsys.readouterr().err
     losses = [[event["loss"] for event in timeless(run)[0] if event["event"] == "train"] for run in (room, tight)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)

@@ -10,6 +10,8 @@ import os
 import random
 import shutil
 import signal
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,12 +74,16 @@ DAMAGES: list[Callable[[bytes, random.Random], bytes | None]] = [
 ]
 
 
+class Hangs(BaseException):
+    """It takes too long. No error that a reader may turn into one of its own, as it may a TimeoutError, an OSError."""
+
+
 @contextmanager
 def patience(what: str) -> Iterator[None]:
     """End what hangs."""
 
     def enough(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(what)
+        raise Hangs(what)
 
     before = signal.signal(signal.SIGALRM, enough)
     signal.alarm(PATIENCE)
@@ -183,6 +189,14 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     copy = shutil.copytree(folder / "run", folder / "copy")
     expected = {name: read(copy) for name, read in {**CHEAP, "resume": resumed}.items()}
     return Subject(folder / "run", sorted(hashes(folder / "run")), expected)
+
+
+def test_what_hangs_is_no_error_of_a_reader(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it hangs where a reader takes every error of the system for damage."""
+    monkeypatch.setattr(sys.modules[__name__], "PATIENCE", 1)
+    monkeypatch.setattr("transformer_mt.rundir.Path.read_text", lambda path, **options: time.sleep(60))
+    with pytest.raises(Hangs):
+        subject.survives(0, tmp_path)
 
 
 def test_the_readers_see_what_they_read(subject: Subject) -> None:

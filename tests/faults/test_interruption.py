@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -94,20 +95,51 @@ def test_usr1_saves_and_training_goes_on(start_mt: Start, toy_config: Write, tmp
     assert pointed(run, "best") == ""
 
 
-def test_a_second_ctrl_c_ends_it_at_once(start_mt: Start, toy_config: Write, tmp_path: Path) -> None:
+def test_usr1_before_training_has_begun_does_not_end_it() -> None:
+    """The imports of a training take seconds; here nothing is imported yet."""
+    program = (
+        "import os, signal, sys\nfrom transformer_mt import cli\n"
+        "run = cli.run\ncli.run = lambda words: (os.kill(os.getpid(), signal.SIGUSR1), run(words))[1]\ncli.main()\n"
+    )
+    command = [sys.executable, "-c", program, "--debug", "train", "--help"]
+    assert subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE).returncode == 0
+
+
+HANGS = """import time
+from transformer_mt import cli
+from transformer_mt.training.trainer import Trainer
+
+def update(self, buckets, step, tally, update=Trainer.update):
+    if step == 5:
+        open({mark!r}, "w").close()
+        time.sleep(1000)
+    update(self, buckets, step, tally)
+
+Trainer.update = update
+cli.main()
+"""
+
+
+def test_a_second_ctrl_c_ends_it_at_once(
+    start_session: Callable[..., "subprocess.Popen[str]"], toy_config: Write, tmp_path: Path
+) -> None:
     """The first is stuck: the step that it waits for does not end."""
-    run = tmp_path / "run"
+    run, script, mark = tmp_path / "run", tmp_path / "hangs.py", tmp_path / "mark"
+    script.write_text(HANGS.format(mark=str(mark)))
     training = {"max_steps": 1_000_000, "validate_every": 1_000_000, "save_every": 2, "log_every": 1}
-    process = start_mt("train", toy_config(training=training))
-    wait_for(lambda: pointed(run, "last") != "", process)
-    for _ in range(2):
-        process.send_signal(signal.SIGINT)
+    process = start_session([sys.executable, script, "train", toy_config(training=training)], text=True)
+    wait_for(mark.exists, process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert process.poll() is None
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=PATIENCE)
+    assert time.monotonic() - begun < 10
     assert process.returncode == 130
-    assert len([line for line in errors.decode().split("\n") if line.startswith("error:")]) == 1
-    ending = json.loads((run / "exit.json").read_text())
-    assert (ending["code"], ending["reason"]) == (130, "SIGINT")
-    assert (run / "checkpoints" / pointed(run, "last") / "manifest.json").exists()
+    assert [line for line in errors.split("\n") if line.startswith("error:")] == ["error: interrupted"]
+    assert json.loads((run / "exit.json").read_text()) == {"code": 130, "reason": "SIGINT", "step": 4}
+    assert pointed(run, "last") == "step-000004"
 
 
 def test_a_signal_while_a_checkpoint_is_written_leaves_it_whole(

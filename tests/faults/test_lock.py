@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,23 @@ def test_two_trainings_of_one_run(mt: Mt, start_mt: Start, toy_config: Callable[
     assert (tmp_path / run / "lock").read_text() == f"{first.pid}\n"  # it is stale
     result = mt("train", config, "--resume", "--set", "training.max_steps=1")
     assert result.code == 0, result
+
+
+def test_a_training_that_was_faster_is_not_gone_on_with(
+    mt: Mt, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two start in an empty directory at the same moment, and one has trained before the other has the lock."""
+    run, lock = tmp_path / "run", RunDirectory.lock
+    config = shutil.copy(tiny_run / "config.yaml", tmp_path / "toy.yaml")
+
+    def late(self: RunDirectory) -> AbstractContextManager[None]:
+        shutil.copytree(tiny_run, run, dirs_exist_ok=True)
+        return lock(self)
+
+    monkeypatch.setattr(RunDirectory, "lock", late)
+    settings = ("--set", f"run_dir={run}", "--set", "training.learning_rate=0.002")
+    failed(mt("train", config, *settings), 2, "already holds a run; --resume goes on with it, --overwrite starts anew")
+    assert {**hashes(run), "lock": ""} == {**hashes(tiny_run), "lock": ""}
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"\n" * 100, b"x; y\n"])

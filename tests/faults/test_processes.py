@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import safetensors.torch
 import torch
 import yaml
 
-from tests.conftest import PATIENCE, Mt, toy_tree, wait_for
+from tests.conftest import PATIENCE, Mt, hashes, toy_tree, wait_for
 from tests.faults.test_interruption import events, pointed
 from transformer_mt.data.batching import Bucket
 from transformer_mt.data.store import Pieces
@@ -160,30 +161,72 @@ def test_a_signal_to_the_launcher_ends_all_at_one_step(
     assert resumed.code == 0, resumed.err
 
 
-def test_a_signal_to_one_rank_alone_stops_both(launch: Launch, toy_config: Write, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    process = launch(toy_config(**ENDLESS))
-    wait_for(lambda: len(events(run)) >= 3, process)
-    os.kill(ranks(process.pid)[1], signal.SIGTERM)
+SIGNALLED = """import os, signal
+from transformer_mt import cli
+from transformer_mt.training.trainer import Trainer
+
+place = Trainer.{place}
+
+def signalled(self, *arguments, **options):
+    if {before}:
+        os.kill(os.getpid(), signal.SIGTERM)
+    result = place(self, *arguments, **options)
+    if not {before} and self.progress.step == 4:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return result
+
+if os.environ["RANK"] == "1":
+    Trainer.{place} = signalled
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "before"), [("update", "arguments[1] == 4"), ("_confer", "False"), ("save", "True"), ("save", "False")]
+)
+def test_a_signal_to_one_rank_alone_stops_both(
+    launch: Launch, toy_config: Write, tmp_path: Path, place: str, before: str
+) -> None:
+    """Wherever it comes: before all have conferred, after it, or while the first rank saves."""
+    script, run = tmp_path / "signalled.py", tmp_path / "run"
+    script.write_text(SIGNALLED.format(place=place, before=before))
+    training = {**ENDLESS["training"], "save_every": 4}
+    process = launch(toy_config(**{**ENDLESS, "training": training}), script=script)
     _, errors = process.communicate(timeout=PATIENCE)
     ending = json.loads((run / "exit.json").read_text())
-    assert ending["code"] == 143
+    assert ending["code"] == 143, errors
+    assert 4 <= ending["step"] <= 5
     assert pointed(run, "last") == f"step-{ending['step']:06}", errors
+    assert len(told(errors)) == 1
 
 
-def test_a_killed_rank_ends_the_other(mt: Mt, launch: Launch, toy_config: Write, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_rank_ends_the_other(mt: Mt, launch: Launch, toy_config: Write, tmp_path: Path, rank: int) -> None:
     config, run = toy_config(**ENDLESS), tmp_path / "run"
     process = launch(config)
     wait_for(lambda: pointed(run, "last") != "", process)
     workers, begun = ranks(process.pid), time.monotonic()
-    os.kill(workers[1], signal.SIGKILL)
+    os.kill(workers[rank], signal.SIGKILL)
     _, errors = process.communicate(timeout=PATIENCE)
     assert time.monotonic() - begun < 60
     assert process.returncode != 0
-    assert "local_rank: 1" in errors  # torchrun names it
+    assert f"local_rank: {rank}" in errors  # torchrun names it
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
     resumed = mt("train", config, "--resume", "--set", "training.max_steps=1")
     assert resumed.code == 0, resumed.err
+
+
+def test_ranks_save_and_end_when_torchrun_is_killed(launch: Launch, toy_config: Write, tmp_path: Path) -> None:
+    """They run in sessions of their own, and would train on for ever."""
+    run = tmp_path / "run"
+    process = launch(toy_config(**ENDLESS))
+    wait_for(lambda: len(events(run)) >= 3, process)
+    workers = ranks(process.pid)
+    process.kill()
+    wait_for(lambda: not any(Path(f"/proc/{worker}/exe").exists() for worker in workers))
+    ending = json.loads((run / "exit.json").read_text())
+    assert ending["code"] == 143
+    assert pointed(run, "last") == f"step-{ending['step']:06}"
 
 
 def test_a_restarted_group_resumes_by_itself(launch: Launch, toy_text: Path, toy_config: Write, tmp_path: Path) -> None:
@@ -231,15 +274,15 @@ def test_ranks_that_are_configured_otherwise_end_at_the_start(
 FAULT = """import datetime, os, sys, time
 from transformer_mt import cli
 from transformer_mt.checkpoint import Checkpoints
-from transformer_mt.training import distributed, trainer
+from transformer_mt.training import distributed
 from transformer_mt.errors import SystemFault
+from transformer_mt.training.gradient import Gradient
 
 distributed._STEP = datetime.timedelta(seconds=10)
-rank, update, save = int(os.environ["RANK"]), trainer.Trainer._backward, Checkpoints.save
+rank, gradient, save = int(os.environ["RANK"]), Gradient.add, Checkpoints.save
 
-def backward(self, bucket, tokens):
-    loss = update(self, bucket, tokens)
-    step = self.progress.step + 1
+def add(self, buckets, step, tokens):
+    loss = gradient(self, buckets, step, tokens)
     if rank == 1 and step == {hangs}:
         time.sleep(1000)
     if rank == 1 and step in {bad}:
@@ -252,7 +295,7 @@ def failing(self, *arguments, **options):
     assert rank == 0
     save(self, *arguments, **options)
 
-trainer.Trainer._backward, Checkpoints.save = backward, failing
+Gradient.add, Checkpoints.save = add, failing
 cli.main()
 """
 
@@ -365,3 +408,52 @@ def test_two_machines_train_together(two_hosts: tuple[str, str], toy_config: Wri
     assert pointed(run, "last") == "step-000060"
     assert "2 processes" in errors[0]
     assert "training 0." not in errors[1]
+
+
+def test_a_refused_command_does_not_become_a_resume(launch: Launch, tiny_run: Path, tmp_path: Path) -> None:
+    """When torchrun tries again, the run is still somebody's who did not ask to go on with it."""
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    before = hashes(run)
+    process = launch(run, "--set", "training.max_steps=70", options=("--max-restarts", "1"))
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+    refusal = f"error: {run}: already holds a run; --resume goes on with it, --overwrite starts anew"
+    assert told(errors) == [refusal, refusal]
+    assert hashes(run) == before
+
+
+KILLED_TWICE = """import os, signal
+from transformer_mt import cli
+from transformer_mt.checkpoint import Checkpoints
+from transformer_mt.experiment import run
+
+attempt, prepare, save = os.environ["TORCHELASTIC_RESTART_COUNT"], run.prepare_store, Checkpoints.save
+
+def preparing(*arguments):
+    if attempt == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    prepare(*arguments)
+
+def saving(*arguments, **options):
+    save(*arguments, **options)
+    if attempt == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+run.prepare_store, Checkpoints.save = preparing, saving
+cli.main()
+"""
+
+
+def test_an_overwrite_is_given_again_until_it_has_begun_and_then_resumed(
+    launch: Launch, tiny_run: Path, tmp_path: Path
+) -> None:
+    """Killed while the text is made ready, the old run is not gone on with; killed later, the new one is."""
+    run, script = shutil.copytree(tiny_run, tmp_path / "run"), tmp_path / "killed.py"
+    script.write_text(KILLED_TWICE)
+    changes = ("--set", "training.max_steps=30", "--set", "training.log_every=1")
+    process = launch(run, "--overwrite", *changes, script=script, options=("--max-restarts", "2"))
+    _, errors = process.communicate(timeout=2 * PATIENCE)
+    assert process.returncode == 0, errors
+    assert errors.count("resuming after step 20") == 1
+    assert [event["step"] for event in events(run) if event["event"] == "train"] == list(range(1, 31))
+    assert not (run / ".old").exists()

@@ -258,3 +258,12 @@ def test_kills_in_the_middle_of_saving(tmp_path: Path) -> None:
     steps(checkpoints, newest + 1)
     checkpoints.prune(2)
     assert [path for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_the_folder_of_a_first_checkpoint_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut must not take the folder with all that is in it: the run's directory is flushed, too."""
+    folder, flushed = tmp_path / "run" / "checkpoints", set[Path]()
+    flush = lambda path: flushed.update([path] * folder.exists())  # noqa: E731
+    monkeypatch.setattr("transformer_mt.checkpoint.sync_directory", flush)
+    Checkpoints(folder).save("step-000001", {"w": torch.ones(2)}, {})
+    assert folder.parent in flushed

@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
 from tests.conftest import PATIENCE, failed, run_in_process, toy_pairs, wait_for, write_lines
+from transformer_mt.output_file import OutputFile
 from transformer_mt.rundir import sha256
 
 if TYPE_CHECKING:
@@ -349,7 +350,8 @@ def test_a_complete_file_is_left_as_it_is(mt: Mt, tiny_run: Path, text: Path, le
     (left / "out.partial.json").write_bytes(record)
     result = go_on(mt, tiny_run, text, left, "--resume")
     assert (result.code, contents(left)) == (0, before)
-    assert result.err.startswith(f"{left / 'out'}: is there already, complete; ")
+    assert result.err.startswith(f"warning: {left / 'out'}: is there already, with all its lines and newer than text")
+    assert "with which options it was made is not known" in result.err  # there is no record any more
 
 
 @pytest.mark.parametrize("how", ["older than the text", "a line less"])
@@ -370,6 +372,33 @@ def test_two_do_not_write_the_same_file(mt: Mt, tiny_run: Path, text: Path, left
         for options in ([], ["--resume"]):
             failed(go_on(mt, tiny_run, text, left, *options), 6, f"{left / 'out.partial'}: another process")
     assert contents(left) == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("ending", ["put in its place", "given up"])
+def test_what_another_process_ends_while_this_one_begins_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, resume: bool
+) -> None:
+    """Between the opening of ``out.partial`` and its lock, the name may go over to the finished file."""
+    out, lock, calls = OutputFile(tmp_path / "out", {}), fcntl.flock, list[int]()
+
+    def late(file: BinaryIO, operation: int) -> None:
+        if not calls:
+            if ending == "given up":
+                out.partial.unlink()
+            else:
+                out.partial.write_bytes(b"theirs\n")
+                out.partial.replace(out.path)
+        calls.append(operation)
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with out.writing(resume=resume):
+        out.write("ours\n")
+        assert contents(tmp_path).get("out") == (b"theirs\n" if ending == "put in its place" else None)
+        out.keep(1)
+        assert out.partial.read_bytes() == b"ours\n"
+    assert contents(tmp_path) == {"out": b"ours\n"}
 
 
 @pytest.mark.parametrize("case", ["no output", "no file", "a device", "into a device"])

@@ -138,6 +138,23 @@ def test_a_pool_keeps_its_processes_for_more_jobs_unless_some_are_not_wanted() -
     assert not active_children()
 
 
+def test_where_not_all_can_be_started_none_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under a limit of processes; else the program would wait for it for ever."""
+    start, started = parallel._Worker, list[parallel._Worker]()
+
+    def limited() -> parallel._Worker:
+        if started:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        started.append(start())
+        return started[0]
+
+    monkeypatch.setattr(parallel, "_Worker", limited)
+    with pytest.raises(BlockingIOError):
+        list(in_order(str, range(9)))
+    assert started[0].process.exitcode == -signal.SIGKILL
+    assert not active_children()
+
+
 PROGRAM = """
 import time
 from multiprocessing import active_children

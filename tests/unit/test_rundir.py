@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def test_a_new_directory_is_made_with_its_parents(tmp_path: Path, resume: bool) 
     assert list((tmp_path / "new" / "run").iterdir()) == []
 
 
-@pytest.mark.parametrize("names", [(), ("lock",), ("lock", "exit.json"), TOKENIZED], ids=str)
+@pytest.mark.parametrize("names", [(), ("lock",), ("lock", "exit.json"), ("lock", ".gone/x"), TOKENIZED], ids=str)
 @pytest.mark.parametrize("resume", [False, True])
 def test_what_is_empty_or_ours_may_be_claimed(tmp_path: Path, names: tuple[str, ...], resume: bool) -> None:
     directory = fill(tmp_path / "r", *names)
@@ -166,6 +167,71 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
 def test_a_lock_that_cannot_be_made_is_the_systems_fault(tmp_path: Path) -> None:
     with pytest.raises(SystemFault, match="missing"), RunDirectory(tmp_path / "missing").lock():
         raise AssertionError
+
+
+# --- overwriting
+
+
+def test_an_overwrite_that_is_killed_while_it_deletes_brings_nothing_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of the old run must not be laid over the new one, which has begun."""
+    directory = fill(tmp_path / "r", *SAVED, "metrics.jsonl", "eval/test.hyp")
+    directory.set_aside()
+    fill(tmp_path / "r", "config.yaml")
+    new = {name: text for name, text in snapshot(tmp_path / "r").items() if not name.startswith(".old")}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", half_way)
+        directory.forget()
+    assert len(snapshot(tmp_path / "r")) > len(new)
+    directory.claim(resume=True)
+    with directory.lock():
+        assert {**snapshot(tmp_path / "r"), "lock": "mine"} == new
+
+
+def half_way(path: Path, **_: object) -> None:
+    """Delete one file of a folder, and be killed."""
+    if path.exists():
+        next(file for file in sorted(path.rglob("*")) if file.is_file()).unlink()
+        raise KeyboardInterrupt
+
+
+def test_a_second_overwrite_deletes_what_the_first_one_left(tmp_path: Path) -> None:
+    directory = fill(tmp_path / "r", *STARTED, ".gone/metrics.jsonl")
+    with directory.lock():
+        directory.set_aside()
+        directory.forget()
+    assert set(snapshot(tmp_path / "r")) == {*TOKENIZED, "tokenizer", "data"}
+
+
+@pytest.mark.parametrize("moment", ["copy2", "replace"])
+def test_an_overwrite_that_is_killed_while_it_sets_aside_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """At the copy, which is half done, or after any of the moves; the configuration can be read meanwhile."""
+    directory = fill(tmp_path / "r", *SAVED, "metrics.jsonl", "eval/test.hyp", "exit.json")
+    before, moves, place = snapshot(tmp_path / "r"), 0, Path.replace
+
+    def copy(_: Path, folder: Path) -> None:
+        (folder / "config.yaml").write_text("mi", encoding="utf-8")
+        raise KeyboardInterrupt
+
+    def move(path: Path, target: Path) -> None:
+        nonlocal moves
+        place(path, target)
+        moves -= 1
+        if moves == 0:
+            raise KeyboardInterrupt
+
+    for count in range(1, 6 if moment == "replace" else 2):
+        moves = count
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(shutil, "copy2", copy) if moment == "copy2" else patch.setattr(Path, "replace", move)
+            directory.set_aside()
+        assert directory.config.read_text(encoding="utf-8") == "mine"
+        directory.claim(resume=True)
+        with directory.lock():
+            assert {**snapshot(tmp_path / "r"), "lock": "mine"} == before
 
 
 # --- files

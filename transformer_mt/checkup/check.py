@@ -14,7 +14,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from transformer_mt.checkpoint import Checkpoints
 from transformer_mt.checkup.page import page
 from transformer_mt.checkup.preflight import Preflight, preflight
 from transformer_mt.checkup.report import Report
@@ -28,15 +27,11 @@ from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.data.writing import other_language
 from transformer_mt.device import choose_device
 from transformer_mt.errors import SystemFault
-from transformer_mt.experiment.run import make_batches, refuse_impossible
-from transformer_mt.experiment.scoring import make_validation
+from transformer_mt.experiment.run import make_trainer, make_trial, refuse_impossible
 from transformer_mt.experiment.tokenization import tokenize
 from transformer_mt.rundir import RunDirectory, write_atomically
 from transformer_mt.terminal import bar, say
-from transformer_mt.training.fine_tuning import Origin
-from transformer_mt.training.metrics import Metrics
-from transformer_mt.training.trainer import Trainer
-from transformer_mt.translate import Translator, make_model
+from transformer_mt.translate import Translator
 
 MOST = 1_000_000  # pairs of a corpus that are examined, the first ones; the rules of cleaning see all
 _LANGUAGE_LINES = 2_000
@@ -212,24 +207,9 @@ def _fly_and_send(sender: Connection, config: Config, scratch: Path) -> None:
 
 
 def _fly(config: Config, scratch: Path) -> Preflight:
-    paths = RunDirectory(Path(config.run_dir))
-    tokenizer, device = Tokenizer.load(paths.tokenizer), choose_device(config.device)
-    model = make_model(config.model, tokenizer)
-    if config.training.start_from is not None and not Checkpoints(paths.checkpoints).names():
-        Origin(config.training.start_from, config.model).start(model, tokenizer)
-    model.to(device)
-    translator = Translator(model, tokenizer, config.decoding, device)
+    config, paths = make_trial(config, scratch)
+    trainer = make_trainer(config, paths, time.monotonic())
+    translator = Translator(trainer.model, Tokenizer.load(paths.tokenizer), config.decoding, trainer.device)
     sets = [prepare.evaluation_set(paths.data, name) for name in prepare.set_names(paths.data, "valid")]
-    trainer = Trainer(
-        model,
-        make_batches(config, paths, tokenizer),
-        config.training,
-        Checkpoints(scratch),
-        Metrics(scratch / "metrics.jsonl"),
-        make_validation(config, paths, translator),  # not called, but it looks at the sets
-        seed=config.seed,
-        about={},
-        started=time.monotonic(),
-    )
     sources = [line for lines, _ in sets for line in lines]
     return preflight(trainer, translator, sources, [line for _, [lines] in sets for line in lines])

@@ -61,7 +61,7 @@ def preflight(trainer: Trainer, translator: Translator, sources: Sequence[str], 
     trainer.model.train()
     for batch in (largest, longest):
         trainer.update(batch, 1, Tally())
-    if trainer.most_positions is not None:
+    if trainer.gradient.most_positions is not None:
         raise MemoryError("out of memory: a batch had to be split")
     pairs = [pair for pair in zip(sources, references, strict=True) if pair[0].strip() and pair[1].strip()]
     validation = _time_validation(translator, trainer.settings, pairs)

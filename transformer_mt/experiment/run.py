@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
 import torch
 
 from transformer_mt.checkpoint import Checkpoints, load_weights
@@ -18,15 +19,17 @@ from transformer_mt.data.batching import Batches, SubwordSampling
 from transformer_mt.data.store import Store
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.device import choose_device, choose_precision
-from transformer_mt.errors import ConfigError, Interrupted, MtError, SystemFault, is_out_of_memory, system_fault
+from transformer_mt.errors import Interrupted, MtError, SystemFault, is_out_of_memory, system_fault
 from transformer_mt.experiment.scoring import make_validation
 from transformer_mt.experiment.tokenization import experiment, flat, prepare_store, refuse_changes
+from transformer_mt.model.transformer import Transformer
 from transformer_mt.rundir import RunDirectory, sha256, write_atomically
 from transformer_mt.terminal import say
 from transformer_mt.training.distributed import Group, joined
 from transformer_mt.training.fine_tuning import Origin
+from transformer_mt.training.gradient import derive_seed
 from transformer_mt.training.metrics import Metrics, NoMetrics, duration, summary_writer
-from transformer_mt.training.trainer import Trainer, derive_seed
+from transformer_mt.training.trainer import Trainer
 from transformer_mt.translate import Translator, make_model
 
 
@@ -48,10 +51,12 @@ def train(config: Config, *, resume: bool, overwrite: bool, started: float) -> N
     with joined(choose_device(config.device)) as group, ExitStack() as stack:
         # Until there is something to save, the signal that asks for it must not end the process.
         stack.callback(signal.signal, signal.SIGUSR1, signal.signal(signal.SIGUSR1, signal.SIG_IGN))
-        if group.restarted:
+        if group.begun():
             resume, overwrite = True, False
-        group.compare({**flat(config.model_dump(mode="json")), "PyTorch": torch.__version__})
+        group.compare({**flat(config.model_dump(mode="json")), "PyTorch": torch.__version__, "NumPy": np.__version__})
         group.lead(lambda: _open(config, paths, ending, stack, resume=resume, overwrite=overwrite))
+        if not overwrite:  # else the run that it replaces is still set aside
+            group.begin()
         group.compare(_fingerprints(paths))
         _train(config, paths, ending, group, started, resume=resume)
 
@@ -69,13 +74,14 @@ def _open(
     """Claim and lock the directory until ``stack`` is left, and make the text ready."""
     paths.claim(resume=resume, overwrite=overwrite)
     stack.enter_context(paths.lock())
-    if resume:
-        refuse_changes(config, paths)
+    paths.claim(resume=resume, overwrite=overwrite)  # a killed overwrite was undone, or another process was faster
+    stack.callback(paths.put_back)
     if overwrite:
         paths.set_aside()
-    stack.callback(paths.put_back)
-    refuse_impossible(config, paths)
     begun = paths.holds_run()
+    if begun:
+        refuse_changes(config, paths)
+    refuse_impossible(config, paths)
     if begun:
         prepare_store(config, paths)  # which then only looks whether all fits; if not, nothing is changed
     stack.enter_context(_told(paths, ending))
@@ -119,31 +125,76 @@ def refuse_impossible(config: Config, paths: RunDirectory) -> None:
 
 
 def _train(config: Config, paths: RunDirectory, ending: _Ending, group: Group, started: float, *, resume: bool) -> None:
-    tokenizer = Tokenizer.load(paths.tokenizer)
+    trainer = make_trainer(config, paths, started, group)
+    try:
+        _go_on(config, paths, ending, trainer, resume=resume)
+    finally:
+        ending.step = trainer.progress.step
+        trainer.metrics.close()
+
+
+def _go_on(config: Config, paths: RunDirectory, ending: _Ending, trainer: Trainer, *, resume: bool) -> None:
+    """Train to the end, unless it is reached already. Raises Interrupted after saving, when a signal came."""
+    finished = trainer.progress.finished
+    if finished is not None and trainer.done():
+        ending.code, ending.reason = 0, finished["reason"]
+        limit = ending.reason.split()[0].strip(":")
+        say(
+            f"the run is finished already ({ending.reason}, step {trainer.progress.step:,}); to go on, raise its "
+            f"limit: --resume --set training.{limit}=…"
+        )
+        return
+    _say_what_begins(trainer, resume=resume)
+    trainer.group.lead(paths.forget)
+    trainer.group.begin()
+    with _signals(trainer):
+        reason = trainer.run()
+    step = trainer.progress.step
+    if reason == "interrupted":
+        number = trainer.ended_by or signal.SIGTERM
+        ending.reason = signal.Signals(number).name
+        raise Interrupted(
+            f"stopped by {ending.reason} after step {step:,}, saved; go on: mt train {paths.root} --resume",
+            128 + number,
+        )
+    ending.code, ending.reason = 0, reason
+    trainer.metrics.note(
+        f"finished: {reason}; step {step:,}, {duration(trainer.progress.seconds)}; {_best(trainer)}in {paths.root}"
+    )
+    trainer.metrics.note(f"next: mt eval {paths.root}, mt translate {paths.root}")
+
+
+def _say_what_begins(trainer: Trainer, *, resume: bool) -> None:
+    if trainer.checkpoints.names():
+        say(f"resuming after step {trainer.progress.step:,}")
+    elif resume:
+        say("nothing is saved yet; training starts from the beginning")
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    precision = str(trainer.model.precision).removeprefix("torch.")
+    together = f", {trainer.group.size} processes" if trainer.group.size > 1 else ""
+    say(f"training {parameters / 1e6:.2f}M parameters on {trainer.device}, {precision}{together}")
+
+
+def make_trainer(config: Config, paths: RunDirectory, started: float, group: Group | None = None) -> Trainer:
+    """What trains a run: on from its newest checkpoint or, where there is none, from the beginning.
+
+    Raises ArtefactError when what is saved is damaged or does not fit.
+    """
+    group, device = group or Group(), choose_device(config.device)
+    tokenizer, checkpoints = Tokenizer.load(paths.tokenizer), Checkpoints(paths.checkpoints)
     torch.manual_seed(derive_seed(config.seed, "weights"))
-    device = choose_device(config.device)
     model = make_model(config.model, tokenizer)
-    checkpoints = Checkpoints(paths.checkpoints)
     name = group.lead(checkpoints.newest)
-    step, start_from = 0, None
-    if name is not None:
-        manifest = checkpoints.manifest(name)
-        step, start_from = int(manifest["step"]), manifest.get("start_from")
-        load_weights(model, checkpoints.weights(name), name)
-    elif config.training.start_from is not None:
-        origin = Origin(config.training.start_from, config.model)
-        origin.start(model, tokenizer)
-        start_from = origin.about
+    step, start_from = _load(config, model, tokenizer, checkpoints, name)
     model.to(device)
     translator = Translator(model, tokenizer, config.decoding.model_copy(update={"beam_size": 1}), device)
     curves = paths.tensorboard if config.training.tensorboard else None
-    metrics = Metrics(paths.metrics, step, curves) if group.leads else NoMetrics()
     trainer = Trainer(
         model,
         make_batches(config, paths, tokenizer),
         config.training,
         checkpoints,
-        metrics,
+        Metrics(paths.metrics, step, curves) if group.leads else NoMetrics(),
         make_validation(config, paths, translator),
         seed=config.seed,
         about={
@@ -156,43 +207,36 @@ def _train(config: Config, paths: RunDirectory, ending: _Ending, group: Group, s
         started=started,
         group=group,
     )
-    try:
-        if name is not None:
-            trainer.resume(name)
-            if trainer.done() and trainer.progress.finished:
-                ending.code, ending.reason, ending.step = 0, trainer.progress.finished["reason"], trainer.progress.step
-                limit = ending.reason.split()[0].strip(":")
-                say(
-                    f"the run is finished already ({ending.reason}, step {ending.step:,}); to go on, raise its limit: "
-                    f"--resume --set training.{limit}=…"
-                )
-                return
-            say(f"resuming after step {trainer.progress.step:,}")
-        elif resume:
-            say("nothing is saved yet; training starts from the beginning")
-        parameters = sum(p.numel() for p in model.parameters())
-        precision = str(model.precision).removeprefix("torch.")
-        together = f", {group.size} processes" if group.size > 1 else ""
-        say(f"training {parameters / 1e6:.2f}M parameters on {device}, {precision}{together}")
-        if group.leads:
-            paths.forget()
-        with _signals(trainer) as caught:
-            reason = trainer.run()
-        ending.step = trainer.progress.step
-        if reason == "interrupted":
-            number = caught[0] if caught else signal.SIGTERM  # another process may have been told
-            ending.reason = signal.Signals(number).name
-            raise Interrupted(
-                f"stopped by {ending.reason} after step {ending.step:,}, saved; go on: mt train {paths.root} --resume",
-                128 + number,
-            )
-        ending.code, ending.reason = 0, reason
-        metrics.note(f"finished: {reason}; step {ending.step:,}, {duration(trainer.progress.seconds)}; "
-                     f"{_best(config, checkpoints, trainer.progress.best)}in {paths.root}")  # fmt: skip
-        metrics.note(f"next: mt eval {paths.root}, mt translate {paths.root}")
-    finally:
-        ending.step = trainer.progress.step
-        metrics.close()
+    if name is not None:
+        trainer.resume(name)
+    return trainer
+
+
+def _load(
+    config: Config, model: Transformer, tokenizer: Tokenizer, checkpoints: Checkpoints, name: str | None
+) -> tuple[int, dict[str, str] | None]:
+    """Give a fresh model the weights to go on from; return their step, and what the run's own first weights were."""
+    if name is not None:
+        manifest = checkpoints.manifest(name)
+        load_weights(model, checkpoints.weights(name), name)
+        return int(manifest["step"]), manifest.get("start_from")
+    if config.training.start_from is not None:
+        origin = Origin(config.training.start_from, config.model)
+        origin.start(model, tokenizer)
+        return 0, origin.about
+    return 0, None
+
+
+def make_trial(config: Config, folder: Path) -> tuple[Config, RunDirectory]:
+    """For a trial of a run, with its text and tokenizer, and all else in a ``folder`` of its own.
+
+    It goes without the weights of ``start_from`` where the run has begun: they need not be there any more.
+    """
+    own, paths = RunDirectory(Path(config.run_dir)), RunDirectory(folder)
+    paths.config, paths.tokenizer, paths.data = own.config, own.tokenizer, own.data
+    if Checkpoints(own.checkpoints).names():
+        config = config.model_copy(update={"training": config.training.model_copy(update={"start_from": None})})
+    return config, paths
 
 
 def make_batches(config: Config, paths: RunDirectory, tokenizer: Tokenizer) -> Batches:
@@ -209,57 +253,31 @@ def make_batches(config: Config, paths: RunDirectory, tokenizer: Tokenizer) -> B
     )
 
 
-def _best(config: Config, checkpoints: Checkpoints, score: float | None) -> str:
+def _best(trainer: Trainer) -> str:
     """Which checkpoint is the best, and how good; nothing when none is."""
+    score = trainer.progress.best
     try:
-        name = checkpoints.resolve("best") if score is not None else ""
+        name = trainer.checkpoints.resolve("best") if score is not None else ""
     except MtError:  # it was lost, and nothing better came
         name = ""
     if score is None or not name:
         return ""
-    shown = f"validation BLEU {score:.2f}, greedy" if config.training.best_by == "bleu" else f"nll {-score:.4f}"
-    return f"best {name} ({shown}); "
+    bleu = trainer.settings.best_by == "bleu"
+    return f"best {name} ({f'validation BLEU {score:.2f}, greedy' if bleu else f'nll {-score:.4f}'}); "
 
 
 @contextmanager
-def _signals(trainer: Trainer) -> Iterator[list[int]]:
-    """Let SIGINT and SIGTERM end the training after its step, and SIGUSR1 save; yields those that are to end it."""
-    caught: list[int] = []
+def _signals(trainer: Trainer) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the training after its step, and SIGUSR1 save."""
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        if caught and number == signal.SIGINT:  # asked twice: at once
+    def tell(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and trainer.signals & {signal.SIGINT, signal.SIGTERM}:  # asked twice: at once
             raise KeyboardInterrupt
-        caught.append(number)
-        trainer.stop = True
+        trainer.signals.add(number)
 
-    def save(number: int, frame: FrameType | None) -> None:
-        trainer.save_now = True
-
-    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGUSR1: save}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    before = {number: signal.signal(number, tell) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
-        yield caught
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def average(config: Config) -> str:
-    """Average the checkpoints kept of a run into ``average-STEP``; return its name."""
-    paths = RunDirectory(Path(config.run_dir))
-    checkpoints = Checkpoints(paths.checkpoints)
-    newest = checkpoints.resolve("last")
-    with paths.lock():
-        names = checkpoints.names()[-config.training.keep_last :]
-        manifest = checkpoints.manifest(newest)
-        name = f"average-{manifest['step']:06}"
-        if (paths.checkpoints / name).exists():
-            made_of = checkpoints.manifest(name).get("average_of", [])
-            if made_of != names:
-                raise ConfigError(
-                    f"{paths.checkpoints / name}: is there already, of {', '.join(made_of)}; delete it first"
-                )
-        kept = {"step", "tokenizer", "model", "config", "start_from"}
-        about = {key: value for key, value in manifest.items() if key in kept}
-        checkpoints.save(name, checkpoints.average(names), {**about, "average_of": names})
-    return name

@@ -2,7 +2,8 @@
 
 import shutil
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,20 @@ _FREE_SECTIONS = {"device", "run_dir", "decoding", "data"}  # of data, the finge
 
 def tokenize(config: Config) -> None:
     """Learn the tokenizer and write the token store of a run, unless both are there and their inputs unchanged."""
+    with tokenized(config):
+        pass
+
+
+@contextmanager
+def tokenized(config: Config) -> Iterator[RunDirectory]:
+    """The run directory of a configuration, locked, after tokenizer and store were made or found made."""
     paths = RunDirectory(Path(config.run_dir))
     paths.claim(resume=True)
     with paths.lock():
         if paths.holds_run():
             refuse_changes(config, paths)
         prepare_store(config, paths)
+        yield paths
 
 
 def prepare_store(config: Config, paths: RunDirectory) -> None:

@@ -4,7 +4,9 @@
 others'. Everything else, text, validation, files and what is said, is the business of the first, the leader.
 """
 
+import ctypes
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -19,7 +21,9 @@ from transformer_mt.errors import ConfigError, Interrupted, MtError, NumericsErr
 
 Result = TypeVar("Result")
 
+_PR_SET_PDEATHSIG = 1
 _STEP = timedelta(seconds=120)  # within which all take part in a step, or one hangs
+_BEGUN = "begun"  # a key of torchrun's store
 _LEADER = timedelta(days=30)  # the others wait for it: it may tokenize or validate for long, and its death is noticed
 
 
@@ -45,18 +49,28 @@ class Group:
         size: int = 1,
         device: torch.device | None = None,
         patient: dist.ProcessGroup | None = None,
+        store: Any = None,
     ) -> None:
-        self.rank, self.size, self._device, self._patient = rank, size, device, patient
+        """``store`` is the one that torchrun keeps when it starts the processes again after one of them died."""
+        self.rank, self.size, self._device, self._patient, self._store = rank, size, device, patient, store
 
     @property
     def leads(self) -> bool:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
 
-    @property
-    def restarted(self) -> bool:
-        """Whether torchrun has started the processes again after one of them died."""
-        return self.size > 1 and _restarts() > 0
+    def begin(self) -> None:
+        """Remember, even if a process dies, that the run is begun: no flag is to be followed twice."""
+        if self._store is not None:
+            with self._in_touch():
+                self._store.set(_BEGUN, "")
+
+    def begun(self) -> bool:
+        """Whether the run was begun by earlier processes, after whose death torchrun has started these."""
+        if self._store is None:
+            return False
+        with self._in_touch():
+            return bool(self._store.check([_BEGUN]))
 
     def share(self, buckets: Sequence[Bucket]) -> list[Bucket]:
         """This process' part of a batch, of about the same cost as any other's; it may be empty.
@@ -150,8 +164,10 @@ class Group:
             ) from error
 
 
-def _restarts() -> int:
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+def _end_with_parent() -> None:
+    """Let SIGTERM tell of the death of torchrun, which starts processes in sessions of their own (Linux only)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextmanager
@@ -161,24 +177,28 @@ def joined(device: torch.device) -> Iterator[Group]:
     if size == 1:
         yield Group()
         return
+    _end_with_parent()
     try:
         backend = "nccl" if device.type == "cuda" else "gloo"
         store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
         # torchrun keeps the store when it starts the processes again: the addresses of the dead are still in it.
-        store = dist.PrefixStore(f"attempt {_restarts()}", store)  # type: ignore[attr-defined]
-        dist.init_process_group(backend, timeout=_STEP, store=store, rank=rank, world_size=size)
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        own = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
+        dist.init_process_group(backend, timeout=_STEP, store=own, rank=rank, world_size=size)
         patient = dist.new_group(backend="gloo", timeout=_LEADER)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise SystemFault(
             f"the processes of the run do not find each other: {reason}; start them with torchrun"
         ) from error
-    group = Group(rank, size, device, patient)
+    group = Group(rank, size, device, patient, store)
     terminal.mute(not group.leads)
     try:
         yield group
-    except (Interrupted, NumericsError) as error:  # which all have
-        raise error if group.leads else Elsewhere(str(error), error.code) from error
+    except (Interrupted, NumericsError, KeyboardInterrupt) as error:  # which all have
+        if group.leads:
+            raise
+        raise Elsewhere(str(error), getattr(error, "code", 130)) from error
     finally:
         terminal.mute(False)
         dist.destroy_process_group()

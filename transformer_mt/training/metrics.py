@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -56,7 +57,25 @@ class Metrics:
         """
         self._curves = None if tensorboard is None else summary_writer()(str(tensorboard), purge_step=step + 1)
         self._path, self._live, self._printed = path, LiveLine(), 0.0
-        write_atomically(path, "".join(line for line in _lines(path) if _step(line) <= step) if step else "")
+        self._begin([line for line in _lines(path) if _step(line) <= step] if step else [])
+
+    def _begin(self, lines: list[str]) -> None:
+        write_atomically(self._path, "".join(lines))
+        self._count = len(lines)
+
+    def keep(self, count: int | None) -> None:
+        """Drop all but the first ``count`` lines: others of the same step come again."""
+        if count is not None and count < self._count:
+            self._begin(_lines(self._path)[:count])
+
+    def flush(self) -> int:
+        """Bring the file to the disk; return how many lines it has."""
+        try:
+            with self._path.open("ab") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise system_fault(error, self._path) from error
+        return self._count
 
     def _write(self, event: Mapping[str, Any]) -> None:
         try:
@@ -64,6 +83,7 @@ class Metrics:
                 file.write(json.dumps(event) + "\n")
         except OSError as error:
             raise system_fault(error, self._path) from error
+        self._count += 1
 
     def _draw(self, group: str, values: Mapping[str, Any], step: int) -> None:
         if self._curves is not None:
@@ -122,6 +142,9 @@ class NoMetrics(Metrics):
 
     def __init__(self) -> None:
         pass
+
+    def keep(self, count: int | None) -> None:
+        """Leave it to the leader."""
 
     def train(self, event: Mapping[str, Any], seconds_left: float | None) -> None:
         """Leave it to the leader."""

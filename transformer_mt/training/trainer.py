@@ -1,9 +1,8 @@
 """The training loop: batches in, better weights out. It knows nothing of text or search; validation is handed in."""
 
 import math
-import sys
+import signal
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -15,15 +14,15 @@ from transformer_mt.checkpoint import Checkpoints, load_optimizer, load_weights,
 from transformer_mt.config import Training
 from transformer_mt.data.batching import Batches, Bucket, Position
 from transformer_mt.device import choose_precision
-from transformer_mt.errors import ArtefactError, NumericsError, is_out_of_memory
+from transformer_mt.errors import ArtefactError, NumericsError
 from transformer_mt.memory import keep_freed_memory
 from transformer_mt.model.transformer import Transformer
-from transformer_mt.special import PAD
 from transformer_mt.terminal import warn
 from transformer_mt.training.distributed import Group
-from transformer_mt.training.loss import Loss, smoothed_cross_entropy
+from transformer_mt.training.gradient import Gradient
+from transformer_mt.training.limits import Limits, Pace
 from transformer_mt.training.metrics import Metrics, Validation
-from transformer_mt.training.schedule import fitting_warmup, learning_rate
+from transformer_mt.training.schedule import learning_rate
 
 _BAD_STEPS = 3  # in a row without a finite gradient end the run
 _LEAST_SCALE = 1.0  # of a loss in float16: below it, overflow is not what is wrong
@@ -54,7 +53,9 @@ class Progress:
     stale: int = 0  # validations since
     validated: int = -1  # the step of the last one
     skipped: int = 0  # steps without a finite gradient
-    bad: int = 0  # those of them that were the last
+    bad: int = 0  # those of them that were the last ones in a row
+    most_positions: int | None = None  # of a bucket, once memory has run out
+    lines: int | None = None  # of the metrics file
     finished: dict[str, Any] | None = None  # why training has ended, and under which limits
     scaler: dict[str, Any] = field(default_factory=dict)  # the state of loss scaling, in float16
     tally: Tally = field(default_factory=Tally)
@@ -96,15 +97,19 @@ class Trainer:
         self.optimizer = make_optimizer(model, settings)
         # Small gradients vanish in float16 unless the loss is scaled up (Micikevicius et al. 2018).
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=model.precision == torch.float16)
+        self.scaler.scale(torch.zeros((), device=self.device))  # it asks to be used before its gradients, if any, are
         self.group = group or Group()
+        self.gradient = Gradient(model, settings, self.scaler, seed, self.group.rank if self.group.size > 1 else None)
+        self.limits = Limits(settings)
         self.progress = Progress()
-        self.stop = False  # set by a signal handler: save after this step and return
-        self.save_now = False  # likewise: save, and go on
-        self.most_positions: int | None = None  # that a bucket may have, once memory has run out
-        self._rank = (self.group.rank,) if self.group.size > 1 else ()
-        self._started, self._time_is_up = started, False
+        self.signals: set[int] = (
+            set()
+        )  # that have come: SIGINT and SIGTERM end the run, SIGUSR1 saves; handlers only add
+        self.ended_by: int | None = None  # the signal that all have agreed to end by
+        self._save_asked = self._time_is_up = False  # agreed, too
+        self._started = started
         self._saved_at, self._validation_seconds = -1, 0.0
-        self._pace = _Pace()
+        self._pace = Pace()
 
     def resume(self, name: str) -> None:
         """Continue from a checkpoint, whose weights the model has already. Raises ArtefactError."""
@@ -120,7 +125,9 @@ class Trainer:
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(self.progress.scaler)
         self._started -= self.progress.seconds
-        if name in self.checkpoints.planned():
+        self.gradient.most_positions = self.progress.most_positions
+        self.metrics.keep(self.progress.lines)
+        if self.group.lead(lambda: name in self.checkpoints.planned()):
             self._saved_at = self.progress.step
 
     def run(self) -> str:
@@ -135,7 +142,7 @@ class Trainer:
         self.model.train()
         self._confer()
         self._validate_and_save()  # if a signal came before the validation of the last step was complete
-        while not self.stop:
+        while self.ended_by is None:
             if (reason := self._reason_to_end()) is not None:
                 if not self._finish(reason):
                     break
@@ -156,10 +163,18 @@ class Trainer:
         return "interrupted"
 
     def _confer(self) -> None:
-        """Decide together what a signal or a clock has told only some of the processes."""
+        """Decide together what signals and clocks have told some of the processes.
+
+        Nothing else is branched upon: a signal that one process knows of already would lead it another way.
+        """
         limit = self.settings.max_minutes
-        up = limit is not None and self._seconds() + self._closing_seconds() >= 60 * limit
-        self.stop, self.save_now, self._time_is_up = self.group.any(self.stop, self.save_now, up)
+        up = limit is not None and self._seconds() + self.limits.closing_seconds(self._validation_seconds) >= 60 * limit
+        came = [number in self.signals for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+        interrupted, terminated, self._save_asked, self._time_is_up = self.group.any(*came, up)
+        if self._save_asked:
+            self.signals.discard(signal.SIGUSR1)
+        if self.ended_by is None and (interrupted or terminated):
+            self.ended_by = signal.SIGINT if interrupted else signal.SIGTERM
 
     def _validate_and_save(self) -> None:
         """Do either when it is time; at the end of the run neither, for that does both."""
@@ -167,16 +182,16 @@ class Trainer:
             return
         step = self.progress.step
         due = step % self.settings.validate_every == 0 and self.progress.validated != step
-        if due and not self.stop and self._validate():
+        if due and self.ended_by is None and self._validate():
             self.save(best=True)
-        asked, self.save_now, planned = self.save_now, False, step % self.settings.save_every == 0
-        if (asked or planned) and self._saved_at != step and not self.stop:
+        planned = step % self.settings.save_every == 0
+        if (self._save_asked or planned) and self._saved_at != step and self.ended_by is None:
             self.save(planned=planned)
 
     def update(self, buckets: list[Bucket], step: int, tally: Tally) -> None:
         """One step: the gradient of the mean loss per target token of the whole batch, clipped, and Adam."""
         tokens = sum(bucket.tokens for bucket in buckets)
-        smoothed, nll = self.group.sum(self._gradient(self.group.share(buckets), step, tokens))
+        smoothed, nll = self.group.sum(self.gradient.add(self.group.share(buckets), step, tokens))
         self.group.sum_gradients(self.model.parameters())
         rate = learning_rate(step, self.settings, self.model.settings.width)
         self.scaler.unscale_(self.optimizer)
@@ -191,54 +206,6 @@ class Trainer:
         else:
             self._skip(step)
         self.optimizer.zero_grad(set_to_none=True)
-
-    def _gradient(self, buckets: list[Bucket], step: int, tokens: int) -> tuple[float, float]:
-        """Leave the gradient of the sum of losses over ``tokens`` in the parameters; return the sums of loss and nll.
-
-        What memory does not suffice for is tried again in halves.
-        """
-        while True:
-            buckets = [part for bucket in buckets for part in self._fitting(bucket)]
-            smoothed, nll = torch.zeros(2, device=self.device)
-            for number, bucket in enumerate(buckets):
-                torch.manual_seed(derive_seed(self.seed, "dropout", step, number, *self._rank))
-                try:
-                    loss = self._backward(bucket, tokens)
-                except Exception as error:
-                    if not is_out_of_memory(error) or len(bucket.rows) == 1:
-                        raise
-                    self.most_positions = bucket.positions // 2
-                    break
-                smoothed += loss.smoothed.detach()
-                nll += loss.nll
-            else:
-                return float(smoothed), float(nll)
-            self._start_again(step)
-
-    def _fitting(self, bucket: Bucket) -> list[Bucket]:
-        """A bucket in parts that memory suffices for, as far as is known."""
-        if self.most_positions is None or bucket.positions <= self.most_positions or len(bucket.rows) == 1:
-            return [bucket]
-        return [part for number in range(2) for part in self._fitting(bucket.part(number, 2))]
-
-    def _start_again(self, step: int) -> None:
-        """Forget what a step has done before memory ran out: the gradient of one bucket may be there in part."""
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        warn(
-            f"step {step}: out of memory; batches of more than {self.most_positions:,} positions are split from now on "
-            "(lower training.device_tokens)"
-        )
-
-    def _backward(self, bucket: Bucket, tokens: int) -> Loss:
-        batch = bucket.collate().to(self.device)
-        target = batch.target_out.flatten()
-        real = (target != PAD).nonzero()[:, 0]  # [M]
-        hidden = self.model(batch.source, batch.target_in).flatten(0, 1).index_select(0, real)  # [M, D]
-        loss = smoothed_cross_entropy(hidden, self.model.projection, target[real], self.settings.label_smoothing)
-        self.scaler.scale(loss.smoothed / tokens).backward()  # type: ignore[no-untyped-call]
-        return loss
 
     def _skip(self, step: int) -> None:
         """Leave the weights as they are after a loss or gradient that is not finite. Raises NumericsError.
@@ -275,18 +242,22 @@ class Trainer:
         }
         self.metrics.train(event, self._seconds_left())
 
+    def _seconds_left(self) -> float | None:
+        epochs, batches, position = self.settings.max_epochs, self.batches, self.progress.position
+        steps = None if epochs is None else epochs * batches.steps_per_epoch - batches.steps_before(position)
+        return self.limits.seconds_left(
+            self.progress.step, steps, self._seconds(), self._pace, self._validation_seconds
+        )
+
     def _warn_of_long_warmup(self) -> None:
         """Say so when the run ends before the learning rate is up: nothing will be learnt."""
-        limits, steps = self.settings, 3 * self.settings.log_every
-        fitting = limits.max_steps or sys.maxsize
-        if limits.max_minutes is not None:
-            seconds_left = 60 * limits.max_minutes - self._seconds()
-            fitting = min(fitting, steps + int(seconds_left / self._pace.seconds))
-        warmup = fitting_warmup(fitting, limits)
-        if self.progress.step == steps and warmup is not None:
+        step = self.progress.step
+        if step != 3 * self.settings.log_every:
+            return
+        if (fitting := self.limits.warmup_that_fits(step, self._seconds(), self._pace)) is not None:
             self.metrics.note(
-                f"warning: about {fitting:,} steps fit into this run, but the learning rate rises for "
-                f"{limits.warmup_steps:,}; set training.warmup_steps to {warmup}, or give more time"
+                f"warning: about {fitting[0]:,} steps fit into this run, but the learning rate rises for "
+                f"{self.settings.warmup_steps:,}; set training.warmup_steps to {fitting[1]}, or give more time"
             )
 
     def _validate(self, name: str | None = None) -> bool:
@@ -299,7 +270,7 @@ class Trainer:
         validation = self.group.lead(self._validation)
         self.model.train()
         if validation is None:
-            self.stop = True
+            self._confer()  # the leader knows which signal came
             return False
         value = validation.bleu if self.settings.best_by == "bleu" else -validation.nll
         before = -math.inf if self.progress.best is None else self.progress.best
@@ -320,15 +291,12 @@ class Trainer:
             return None
 
     def _go_on(self) -> None:
-        if self.stop:
+        if {signal.SIGINT, signal.SIGTERM} & self.signals:
             raise _Stopped
 
     def done(self) -> bool:
         """Whether this run, with these limits, has ended already."""
-        return self.progress.finished is not None and self.progress.finished["limits"] == self._limits()
-
-    def _limits(self) -> dict[str, Any]:
-        return {key: getattr(self.settings, key) for key in ("max_steps", "max_epochs", "max_minutes", "patience")}
+        return self.progress.finished is not None and self.progress.finished["limits"] == self.limits.as_json()
 
     def save(self, *, best: bool = False, planned: bool = True) -> None:
         """Save everything, and delete what is not to be kept.
@@ -342,6 +310,7 @@ class Trainer:
 
     def _write(self, *, best: bool, planned: bool) -> None:
         name = f"step-{self.progress.step:06}"
+        self.progress.lines, self.progress.most_positions = self.metrics.flush(), self.gradient.most_positions
         self.checkpoints.save(
             name,
             model_weights(self.model),
@@ -358,82 +327,51 @@ class Trainer:
         """Validate the last step and the average of the checkpoints kept, and save; return False when a signal came."""
         if self.progress.validated != self.progress.step and self._validate():
             self.save(best=True)
-        if self.settings.average and not self.stop:
+        if self.settings.average and self.ended_by is None:
             self._average()
-        if self.stop:
+        if self.ended_by is not None:
             return False
-        self.progress.finished = {"reason": reason, "limits": self._limits()}
+        self.progress.finished = {"reason": reason, "limits": self.limits.as_json()}
         self.save()
         return True
 
     def _average(self) -> None:
         """Validate the mean of the last ``keep_last`` steps, and save it if it is the best."""
+        own = {key: value.clone() for key, value in model_weights(self.model).items()}
+        names = self.group.lead(lambda: self._load_average(own))
+        if names:
+            if self._validate(f"average-{self.progress.step:06}"):
+                self.group.lead(lambda: self._keep_average(names))
+            load_weights(self.model, own, names[-1])
+
+    def _load_average(self, own: dict[str, Tensor]) -> list[str]:
+        """Give the model the mean of the last steps, ``own`` that of this one; return them, none if it is left out."""
         step = f"step-{self.progress.step:06}"
         names = [name for name in self.checkpoints.planned() if name != step]
         names = names[max(0, len(names) + 1 - self.settings.keep_last) :]
         if not names:
-            return
-        own = {key: value.clone() for key, value in model_weights(self.model).items()}
+            return []
         try:
-            mean = self.checkpoints.average(names, own)
+            load_weights(self.model, self.checkpoints.average(names, own), "the average")
         except ArtefactError as error:
             warn(f"{str(error).rpartition('; ')[0]}; the average is left out")
-            return
-        load_weights(self.model, mean, "the average")
-        name = f"average-{self.progress.step:06}"
-        if self._validate(name):
-            about = {"step": self.progress.step, "average_of": [*names, step], **self.about}
-            self.group.lead(lambda: self._keep(name, mean, about))
-        load_weights(self.model, own, step)
+            return []
+        return [*names, step]
 
-    def _keep(self, name: str, weights: dict[str, Tensor], about: dict[str, Any]) -> None:
-        self.checkpoints.save(name, weights, about)
+    def _keep_average(self, names: list[str]) -> None:
+        name = f"average-{self.progress.step:06}"
+        about = {"step": self.progress.step, "average_of": names, **self.about}
+        self.checkpoints.save(name, model_weights(self.model), about)
         self.checkpoints.point("best", name)
+
+    def _reason_to_end(self) -> str | None:
+        progress = self.progress
+        return self.limits.reason_to_end(
+            progress.step, progress.position.epoch, progress.stale, time_is_up=self._time_is_up
+        )
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
-
-    def _closing_seconds(self) -> float:
-        """What the end of the run will take: validations of the last step and of the average, and saving."""
-        return (2.2 if self.settings.average else 1.1) * self._validation_seconds + 2.0
-
-    def _reason_to_end(self) -> str | None:
-        limits, progress = self.settings, self.progress
-        if limits.max_steps is not None and progress.step >= limits.max_steps:
-            return f"max_steps {limits.max_steps}"
-        if limits.max_epochs is not None and progress.position.epoch >= limits.max_epochs:
-            return f"max_epochs {limits.max_epochs}"
-        if limits.max_minutes is not None and self._time_is_up:
-            return f"max_minutes {limits.max_minutes:g}"
-        if limits.patience is not None and progress.stale >= limits.patience:
-            return f"patience: {progress.stale} validations without a better {limits.best_by}"
-        return None
-
-    def _seconds_left(self) -> float | None:
-        """The time to the end of the run: to the first limit at today's pace, validations included."""
-        limits, progress, left = self.settings, self.progress, list[float]()
-        step_seconds = self._pace.seconds + self._validation_seconds / limits.validate_every
-        if limits.max_steps is not None:
-            left.append((limits.max_steps - progress.step) * step_seconds + self._closing_seconds())
-        if limits.max_epochs is not None:
-            batches = self.batches
-            steps = limits.max_epochs * batches.steps_per_epoch - batches.steps_before(progress.position)
-            left.append(steps * step_seconds + self._closing_seconds())
-        if limits.max_minutes is not None:
-            left.append(60 * limits.max_minutes - self._seconds())
-        return max(0.0, min(left)) if left else None
-
-
-class _Pace:
-    """Seconds a step, a mean that forgets slowly, but at once what the first steps took to get going."""
-
-    def __init__(self) -> None:
-        self.seconds, self._notes = 0.0, 0
-
-    def note(self, steps: int, seconds: float) -> None:
-        self._notes += 1
-        new = 1.0 if self._notes < 4 else 0.1
-        self.seconds += new * (seconds / steps - self.seconds)
 
 
 def make_optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
@@ -443,8 +381,3 @@ def make_optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimize
         {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=0.0, betas=settings.adam_betas, eps=1e-9, fused=True)
-
-
-def derive_seed(seed: int, *purpose: object) -> int:
-    """A seed for one purpose at one place: a pure function, so that no generator's state need be saved."""
-    return zlib.crc32(repr((seed, *purpose)).encode())

@@ -1,0 +1,81 @@
+"""The gradient of a batch, summed bucket by bucket, in as many pieces as memory has room for."""
+
+import zlib
+
+import torch
+
+from transformer_mt.config import Training
+from transformer_mt.data.batching import Bucket
+from transformer_mt.errors import is_out_of_memory
+from transformer_mt.model.transformer import Transformer
+from transformer_mt.special import PAD
+from transformer_mt.terminal import warn
+from transformer_mt.training.loss import Loss, smoothed_cross_entropy
+
+
+class Gradient:
+    """Leaves the gradient of batches in the parameters of a model, scaled up by ``scaler`` in float16.
+
+    ``most_positions`` is what a bucket may have, once memory has run out; before, it is None.
+    """
+
+    def __init__(
+        self, model: Transformer, settings: Training, scaler: torch.amp.GradScaler, seed: int, rank: int | None
+    ) -> None:
+        self.model, self.settings, self.scaler = model, settings, scaler
+        self.device = model.projection.device
+        self.most_positions: int | None = None
+        self._seed, self._rank = seed, () if rank is None else (rank,)
+
+    def add(self, buckets: list[Bucket], step: int, tokens: int) -> tuple[float, float]:
+        """Add the gradient of the sum of losses over ``tokens``; return the sums of loss and nll.
+
+        What memory does not suffice for is tried again in halves.
+        """
+        while True:
+            buckets = [part for bucket in buckets for part in self._fitting(bucket)]
+            smoothed, nll = torch.zeros(2, device=self.device)
+            for number, bucket in enumerate(buckets):
+                torch.manual_seed(derive_seed(self._seed, "dropout", step, number, *self._rank))
+                try:
+                    loss = self._backward(bucket, tokens)
+                except Exception as error:
+                    if not is_out_of_memory(error) or len(bucket.rows) == 1:
+                        raise
+                    self.most_positions = bucket.positions // 2
+                    break
+                smoothed += loss.smoothed.detach()
+                nll += loss.nll
+            else:
+                return float(smoothed), float(nll)
+            self._start_again(step)
+
+    def _fitting(self, bucket: Bucket) -> list[Bucket]:
+        """A bucket in parts that memory suffices for, as far as is known."""
+        if self.most_positions is None or bucket.positions <= self.most_positions or len(bucket.rows) == 1:
+            return [bucket]
+        return [part for number in range(2) for part in self._fitting(bucket.part(number, 2))]
+
+    def _start_again(self, step: int) -> None:
+        """Forget what a step has done before memory ran out: the gradient of one bucket may be there in part."""
+        self.model.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        warn(
+            f"step {step}: out of memory; batches of more than {self.most_positions:,} positions are split from now on "
+            "(lower training.device_tokens)"
+        )
+
+    def _backward(self, bucket: Bucket, tokens: int) -> Loss:
+        batch = bucket.collate().to(self.device)
+        target = batch.target_out.flatten()
+        real = (target != PAD).nonzero()[:, 0]  # [M]
+        hidden = self.model(batch.source, batch.target_in).flatten(0, 1).index_select(0, real)  # [M, D]
+        loss = smoothed_cross_entropy(hidden, self.model.projection, target[real], self.settings.label_smoothing)
+        self.scaler.scale(loss.smoothed / tokens).backward()  # type: ignore[no-untyped-call]
+        return loss
+
+
+def derive_seed(seed: int, *purpose: object) -> int:
+    """A seed for one purpose at one place: a pure function, so that no generator's state need be saved."""
+    return zlib.crc32(repr((seed, *purpose)).encode())
