@@ -15,7 +15,7 @@ SECTIONS = {
     "ArtefactError": ("4", "A file of a run is damaged, or does not fit"),
     "NumericsError": ("5", "The numbers are not finite"),
     "SystemFault": ("6", "The system refuses"),
-    "Interrupted": ("130 or 143", "Stopped by a signal, after saving"),
+    "Interrupted": ("129, 130 or 143", "Stopped by a signal, after saving"),
     "warn": ("none", "Warnings: work goes on"),
 }
 INTRODUCTION = """# Errors and warnings

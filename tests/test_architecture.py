@@ -23,7 +23,7 @@ ROWS = {
     2: {"decoding", "checkpoint", "output_file"},
     1: {"model", "data", "rundir"},
     0: {"config", "config_file", "errors", "special", "terminal", "device"}
-    | {"memory", "parallel", "sealed", "strict_yaml"},
+    | {"memory", "parallel", "sealed", "streams", "strict_yaml"},
 }
 ROW_OF = {room: row for row, rooms in ROWS.items() for room in rooms}
 

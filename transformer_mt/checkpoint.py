@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -33,10 +33,10 @@ MODEL, OPTIMIZER, TRAINING, MANIFEST = "model.safetensors", "optimizer.safetenso
 
 
 class Checkpoints:
-    """The checkpoints of a run."""
+    """The checkpoints of a run; ``guard`` raises SystemFault where they are no longer ours to change."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, guard: Callable[[], None] = lambda: None) -> None:
+        self.directory, self._guard = directory, guard
 
     def names(self) -> list[str]:
         """Steps that are saved whole, oldest first."""
@@ -61,6 +61,7 @@ class Checkpoints:
         training: dict[str, Any] | None = None,
     ) -> None:
         """Write a checkpoint under a temporary name, flush it, and rename it. Raises SystemFault."""
+        self._guard()
         place, temporary = self.directory / name, self.directory / f".{name}{_NEW}"
         try:
             _remove(temporary)
@@ -80,6 +81,7 @@ class Checkpoints:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
             sync_directory(temporary)
+            self._guard()  # to write took its time
             replaced = self._set_aside(name)
             temporary.replace(place)
             sync_directory(self.directory)
@@ -98,6 +100,7 @@ class Checkpoints:
 
     def point(self, pointer: str, name: str) -> None:
         """Let ``last`` or ``best`` mean the checkpoint ``name``."""
+        self._guard()
         write_atomically(self.directory / pointer, f"{name} {sha256(self.directory / name / MANIFEST)}\n")
 
     def prune(self, keep: int) -> None:
@@ -105,6 +108,7 @@ class Checkpoints:
 
         While one of the two is damaged no step is deleted: it may be the one that was meant.
         """
+        self._guard()
         try:
             pointed = {self._target(pointer)[0] for pointer in ("last", "best") if (self.directory / pointer).exists()}
             pointed.update(self.planned()[-keep:])

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
+from transformer_mt import streams
 from transformer_mt.errors import (
     ConfigError,
     DataError,
@@ -55,9 +57,18 @@ def _show_version(wanted: bool) -> None:
 Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")]
 
 
+def _follows() -> bool:
+    """Whether torchrun has started us beside a first process, which is given the same, and tells what is wrong."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
+
+
 @app.callback()
-def _options(debug: Debug = False, version: Version = False) -> None:
-    pass
+def _options(context: typer.Context, debug: Debug = False, version: Version = False) -> None:
+    command = context.invoked_subcommand
+    if command != "train" and os.environ.get("WORLD_SIZE", "1") != "1":
+        error = ConfigError(f"mt {command}: runs in one process; leave torchrun out")
+        error.silent = _follows()
+        raise error
 
 
 @app.command()
@@ -306,11 +317,14 @@ def average(run: Run, set_: Set = None) -> None:
 
 
 def _fail(error: BaseException, message: str, code: int, *, debug: bool) -> int:
-    if debug:
-        import traceback
+    # A mistake in what all processes are given is one error, though each of them finds it.
+    kind = f"rank {os.environ['RANK']}" if code == ConfigError.code and _follows() else "error"
+    with suppress(OSError):  # a log that is full does not change the code
+        if debug:
+            import traceback
 
-        traceback.print_exception(error)
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+            traceback.print_exception(error)
+        print(f"{kind}: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return code
 
 
@@ -358,17 +372,21 @@ def run(arguments: list[str]) -> int:
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     """End by an exception, so that what is half done is taken away; training handles the signal by itself."""
-    raise Interrupted("stopped by SIGTERM; start again when you like", 128 + number)
+    if number == signal.SIGHUP:  # a terminal that is closed may send it twice
+        signal.signal(number, signal.SIG_IGN)
+    raise Interrupted(f"stopped by {signal.Signals(number).name}; start again when you like", 128 + number)
 
 
 def main() -> None:
     """The entry point of ``mt``."""
     if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:  # of an old locale: paths, too, are UTF-8
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us
-            setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115
+    streams.mend()
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
+        signal.signal(signal.SIGHUP, _terminate)
     if "train" in sys.argv[1:]:  # nothing to save yet, and the imports take seconds
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    streams.close()
+    sys.exit(code)

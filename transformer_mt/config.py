@@ -3,13 +3,15 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from transformer_mt.strict_yaml import dump_yaml
 
+PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
+Width = Annotated[int, Field(gt=0, le=65_536)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -46,7 +48,7 @@ class Source(Section):
     revision: str | None = None
     stream: bool = False  # read hub data once, without keeping a copy of it
     columns: list[int | str] | None = None  # source, then target; left out: 1 and 2, or the language codes
-    weight: Positive = 1.0  # how often an epoch visits each pair
+    weight: float = Field(default=1.0, gt=0, le=1000, allow_inf_nan=False)  # how often an epoch visits each pair
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -146,7 +148,7 @@ class Tokenizer(Section):
 
     from_: str | None = Field(default=None, alias="from")  # a run whose tokenizer is used as it is
     kind: Literal["unigram", "bpe"] = "unigram"
-    vocab_size: PositiveInt | None = None  # left out: chosen by the size of the corpus
+    vocab_size: Annotated[int, Field(gt=0, le=1_000_000)] | None = None  # left out: chosen by the size of the corpus
     joint: bool = True
     normalization: Literal["identity", "nmt_nfkc"] = "identity"
 
@@ -163,10 +165,10 @@ class Model(Section):
     """The Transformer. ``size`` sets layers, width, feed_forward and heads; each can be overridden."""
 
     size: Literal["tiny", "small", "base", "big"] = "small"
-    layers: PositiveInt = 6  # of the encoder, and as many of the decoder
-    width: PositiveInt = 512
-    feed_forward: PositiveInt = 1024
-    heads: PositiveInt = 4
+    layers: int = Field(default=6, gt=0, le=1000)  # of the encoder, and as many of the decoder
+    width: Width = 512
+    feed_forward: Width = 1024
+    heads: Width = 4
     dropout: Fraction = 0.1
     activation: Literal["relu", "gelu", "swiglu"] = "relu"
     norm: Literal["layer", "rms"] = "layer"
@@ -213,7 +215,7 @@ class Training(Section):
     average: bool = True  # at the end, validate the average of the checkpoints kept
     best_by: Literal["bleu", "nll"] = "bleu"
     patience: PositiveInt | None = 10  # validations without a better one that end the run
-    samples: int = Field(default=3, ge=0)  # validation sentences whose translation is shown
+    samples: int = Field(default=3, ge=0, lt=2**31)  # validation sentences whose translation is shown
     tensorboard: bool = False  # curves in run_dir/tensorboard, too
 
     @model_validator(mode="before")
@@ -236,7 +238,7 @@ class Decoding(Section):
     """Search. The score of a hypothesis is Σ log p / length^length_penalty, the end token counted."""
 
     beam_size: PositiveInt = 5
-    length_penalty: NonNegative = 1.0
+    length_penalty: float = Field(default=1.0, ge=0, le=10, allow_inf_nan=False)
     patience: Positive = 1.0  # a sentence ends when beam_size · patience hypotheses are finished
     batch_size: PositiveInt = 64
     precision: Literal["float32", "bfloat16", "int8"] = "float32"

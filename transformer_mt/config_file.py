@@ -1,6 +1,7 @@
 """The configuration's file: YAML and ``--set`` in, one checked tree out; every mistake is told with its line."""
 
 import difflib
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ from transformer_mt.strict_yaml import KeyPath, parse_yaml
 
 def _apply(tree: dict[str, Any], assignment: str, lines: dict[KeyPath, int]) -> KeyPath:
     """Carry out one ``--set KEY=VALUE``; the value is YAML and replaces what stands there, and its ``lines``."""
+    if (shown := _shown(assignment)) != assignment:
+        raise ConfigError(f"--set {shown}: not UTF-8; write key and value in UTF-8")
     key, equals, text = assignment.partition("=")
     path = tuple(key.strip().split("."))
     if not equals or not all(path):
@@ -111,14 +114,20 @@ def _value(given: Any) -> str:
 
 
 def _plain(given: Any) -> str:
-    return str(given).lower() if isinstance(given, bool) else repr(given)
+    text = str(given).lower() if isinstance(given, bool) else repr(given)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
+_SHOWN = 60  # characters of a value that is not as expected
 _WORDS = {  # of pydantic
     "Input should be ": "",
     "a valid i": "an i",
     "a valid ": "a ",
     "a boolean": "true or false",
+    "String should have at least 1 character": "some text",
+    "a string, unable to parse raw data as a unicode string": "text in UTF-8",
+    "Tuple should have": "a list of",
+    " after validation": "",
     "greater": "a number greater",
     "less than": "a number less than",
 }
@@ -167,7 +176,7 @@ def _explain(error: ValidationError, name: str, lines: dict[KeyPath, int], given
 def _here(path: str) -> str:
     """An absolute path, without ``..``; a file that is a link keeps its name, and a URL stays to be complained of.
 
-    Raises ConfigError for what can be no path.
+    Raises ConfigError for what can be no path, or none that a configuration can hold.
     """
     if "\0" in path:
         raise ConfigError(f"{path!r}: a NUL character in a path; remove it")
@@ -176,7 +185,15 @@ def _here(path: str) -> str:
     given = Path(path)
     with suppress(RuntimeError):  # a name that starts with ~ and is nobody's home
         given = given.expanduser()
-    return str(given.parent.resolve() / given.name)
+    absolute = str(Path(os.path.realpath(given.parent)) / given.name)  # a link that leads to itself is told later
+    if (shown := _shown(absolute)) != absolute:
+        raise ConfigError(f"{shown}: the name of the folder is not UTF-8; rename it")
+    return absolute
+
+
+def _shown(text: str) -> str:
+    r"""Text of the command line as it can be printed: a byte that is not UTF-8 becomes ``\udcXX``."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _absolute(config: Config) -> Config:
@@ -287,7 +304,7 @@ def load_config(argument: Path, overrides: Sequence[str] = (), *, chain: tuple[P
         )
     given = {_apply(tree, assignment, lines) for assignment in overrides}
     if argument.is_dir() and ("run_dir",) not in given:
-        tree["run_dir"] = str(argument)  # wherever it was moved to
+        tree["run_dir"] = _here(str(argument))  # wherever it was moved to
     if isinstance(tree.get("model"), str):
         tree["model"] = {"size": tree["model"]}
     if not argument.is_dir():  # the configuration of a run is whole already

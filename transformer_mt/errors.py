@@ -47,7 +47,7 @@ class SystemFault(MtError):
 
 
 class Interrupted(MtError):
-    """The run was stopped by a signal, after saving: 130 for SIGINT, 143 for SIGTERM."""
+    """The run was stopped by a signal, after saving: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -64,6 +64,21 @@ _REMEDIES = {
     errno.EISDIR: "give a file",
     errno.EAGAIN: "raise the limit of processes (ulimit -u), or free memory",
     errno.ENOTDIR: "a file is in the way, choose another",
+    errno.ELOOP: "a link leads to itself, choose another",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close other programs, or raise the limit of open files",
+    errno.EIO: "check the disk",
+    errno.EBADF: "it is closed, send it to a file or a program",
+    errno.ESTALE: "check the network file system, and start again",
+}
+_READ = {  # where the file is at fault, and not the system
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.EISDIR: "give a file of text",
+    errno.ENXIO: "give a file of text",  # a socket
+    errno.ELOOP: "a link leads to itself, check the path",
+    errno.ENOTDIR: "check the path",
+    errno.ENAMETOOLONG: "check the path",
 }
 
 
@@ -80,21 +95,25 @@ def remedy(number: int | None) -> str:
 
 
 def unreadable(path: Path, error: OSError) -> str:
-    """What to say of a file that is there and cannot be read."""
-    advice = "check its permissions" if isinstance(error, PermissionError) else "give a file of text"
-    return f"{path}: cannot be read: {error.strerror}; {advice}"
+    """What to say of a file that is there and cannot be read. Raises SystemFault when that is no fault of the file."""
+    if error.errno not in _READ:
+        raise system_fault(error, path) from error
+    return f"{path}: cannot be read: {error.strerror}; {_READ[error.errno]}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory, of the machine or of a GPU, has run out."""
-    return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
+    signs = ("allocate memory", "out of memory", "failed to map segment")  # the last one of a library to be loaded
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
 def missing(path: Path) -> str:
-    """What to say of a file that is not there: it is a URL, its neighbour is called nearly so, or its folder is not."""
+    """What to say of a file that is not there: it is a URL, a link, its neighbour is called so, or no folder is."""
     if url := re.match(r"([a-z]+):/+", str(path)):
         address = f"{url[1]}://{str(path)[url.end() :]}"  # a path has single slashes
         return f"{address}: a URL, not a file; download it and give the file"
+    if path.is_symlink():
+        return f"{path}: a link that leads nowhere; check the path"
     if not path.parent.is_dir():
         return f"{path}: no such file, for there is no folder {path.parent}; check the path"
     try:

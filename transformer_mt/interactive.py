@@ -164,12 +164,13 @@ def _opened(output: Path | OutputFile | None, *, resume: bool) -> Iterator[TextI
             yield output
     elif output is not None:
         try:
-            out = output.open("w", encoding="utf-8", newline="\n")
+            with output.open("w", encoding="utf-8", newline="\n") as out:
+                yield out
+        except BrokenPipeError:  # its reader has enough
+            raise
         except OSError as error:
-            error.filename = str(output)
+            error.filename = f"--output {output}"
             raise system_fault(error) from error
-        with out:
-            yield out
     else:
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # whatever the locale says

@@ -34,8 +34,13 @@ class OutputFile:
     """The lines of a file in the making; it goes on after the output for ``kept`` lines of input."""
 
     def __init__(self, path: Path, origin: Origin | None = None, sources: Sequence[Path] = ()) -> None:
-        """``sources`` are the files that it is made from; without them and an ``origin`` nothing is to be kept."""
-        self.path, self._origin, self._sources = path.resolve(), origin, sources
+        """``sources`` are the files that it is made from; without them and an ``origin`` nothing is to be kept.
+
+        Raises SystemFault for a link that leads to itself.
+        """
+        self.path, self._origin, self._sources = Path(os.path.realpath(path)), origin, sources
+        with self._naming(), suppress(FileNotFoundError):
+            path.stat()  # a link that leads to itself cannot be written
         self.partial = self.path.with_name(f"{self.path.name}.partial")
         self._state = self.partial.with_name(f"{self.partial.name}.json")
         self.kept = 0

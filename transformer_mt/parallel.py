@@ -109,7 +109,7 @@ class Pool(Generic[_Job, _Result]):
             return
         resource_tracker.ensure_running()  # else the start of a process would start it, which unblocks signals
         # Processes inherit what is blocked: signals end us, and we end them.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
         try:
             for _ in range(self._processes):
                 self._workers.append(_Worker())  # at once: if the next cannot be started, this one is to be killed

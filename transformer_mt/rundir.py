@@ -30,23 +30,28 @@ class RunDirectory:
         self._old = root / ".old"  # what an overwrite will delete
         self._gone = root / ".gone"  # half of that, which must not be put back
         self._lock = root / "lock"
+        self._locked: TextIO | None = None
 
     def holds_run(self) -> bool:
         """Whether training has started here."""
-        return self.config.exists() and (self.metrics.exists() or any(self.checkpoints.glob("step-*")))
+        if not self.config.exists():  # it was lost; a lock and a checkpoint are ours all the same
+            return self._lock.exists() and any(self.checkpoints.glob("step-*/manifest.json"))
+        return self.metrics.exists() or any(self.checkpoints.glob("step-*"))
 
     def claim(self, *, resume: bool, overwrite: bool = False) -> None:
         """Make the directory ours to train in.
 
         Raises ConfigError when it holds a run and neither is asked for, or holds something else.
         """
+        if self.root.is_symlink() and not self.root.exists():
+            raise ConfigError(f"{self.root}: run_dir is a link that leads nowhere; choose another run_dir")
         if self.root.exists() and not self.root.is_dir():
             raise ConfigError(f"{self.root}: run_dir is a file; choose another run_dir")
         if self.holds_run() and not resume and not overwrite:
             raise ConfigError(f"{self.root}: already holds a run; --resume goes on with it, --overwrite starts anew")
         try:
             # Somebody's folder may have a config.yaml and a data folder too; only we leave a lock.
-            ours = self._lock.exists() and (self.config.exists() or self._old.exists())
+            ours = self._lock.exists() and (self.config.exists() or self._old.exists() or self.holds_run())
             if self.root.exists() and not ours and (overwrite or not self.holds_run()):
                 known = (self._lock.name, self.exit.name, self.scratch.name, self._gone.name)
                 strange = next((p.name for p in self.root.iterdir() if p.name not in known), None)
@@ -72,7 +77,11 @@ class RunDirectory:
                 path.replace(self._old / path.name)
 
     def replace_store(self) -> None:
-        """Put tokenizer and store that were made in ``scratch`` in their places; old ones are set aside, too."""
+        """Put tokenizer and store that were made in ``scratch`` in their places; old ones are set aside, too.
+
+        Raises SystemFault when the directory is another by now.
+        """
+        self.guard()
         for path in (self.tokenizer, self.data):
             if path.exists() and self._old.exists():
                 path.replace(self._old / path.name)
@@ -80,8 +89,8 @@ class RunDirectory:
             (self.scratch / path.name).replace(path)
 
     def put_back(self) -> bool:
-        """Undo what was set aside; return whether there was anything. Raises SystemFault."""
-        if not self._old.exists():
+        """Undo what was set aside; return whether there was anything of ours. Raises SystemFault."""
+        if self.lost() or not self._old.exists():
             return False
         try:
             for path in self._old.iterdir():
@@ -127,7 +136,28 @@ class RunDirectory:
                 os.write(file.fileno(), f"{os.getpid()}\n".encode())
             self._clear()  # an overwrite was killed while it deleted
             self.put_back()  # or before it had begun
-            yield
+            self._locked = file
+            try:
+                yield
+            finally:
+                self._locked = None
+
+    def lost(self) -> bool:
+        """Whether the lock that we took is no longer at its path: the directory was moved, replaced or deleted."""
+        if self._locked is None:
+            return False
+        try:
+            return not os.path.samestat(os.fstat(self._locked.fileno()), self._lock.stat())
+        except OSError:
+            return True
+
+    def guard(self) -> None:
+        """Raise SystemFault when the directory is lost: what is at its path is not ours to write to."""
+        if self.lost():
+            raise SystemFault(
+                f"{self.root}: was moved, replaced or deleted while in use, so nothing more is written; go on where it "
+                "is now, with --resume"
+            )
 
 
 def write_atomically(path: Path, text: str) -> None:

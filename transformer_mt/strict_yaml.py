@@ -1,6 +1,7 @@
 """YAML with its traps closed: ``1e-4`` is a number, ``no`` is text, ``010`` is ten, a key given twice is an error."""
 
 import re
+from bisect import bisect_left
 from typing import Any, ClassVar
 
 import yaml
@@ -45,9 +46,9 @@ for _name, (_pattern, _first) in _SCALARS.items():
 _COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
-def _value(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
-    """Turn a YAML node into plain values, noting the line of each key."""
-    lines.setdefault(path, node.start_mark.line + 1)
+def _value(node: yaml.Node, path: KeyPath, places: dict[KeyPath, int]) -> Any:
+    """Turn a YAML node into plain values, noting where in the text each key is."""
+    places.setdefault(path, node.start_mark.index)
     if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTIONS:
         raise yaml.MarkedYAMLError(
             problem=f"tag {node.tag!r} is not supported; leave it out", problem_mark=node.start_mark
@@ -55,18 +56,27 @@ def _value(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(
+                    problem="a list or a mapping for a key; write KEY: VALUE", problem_mark=key_node.start_mark
+                )
             key = str(key_node.value)
             if key in mapping:
                 where = ".".join(map(str, (*path, key)))
                 raise yaml.MarkedYAMLError(
                     problem=f"{where}: the key is given twice; keep one", problem_mark=key_node.start_mark
                 )
-            lines[(*path, key)] = key_node.start_mark.line + 1
-            mapping[key] = _value(value_node, (*path, key), lines)
+            places[(*path, key)] = key_node.start_mark.index
+            mapping[key] = _value(value_node, (*path, key), places)
         return mapping
     if isinstance(node, yaml.SequenceNode):
-        return [_value(item, (*path, i), lines) for i, item in enumerate(node.value)]
-    return _scalar(node)
+        return [_value(item, (*path, i), places) for i, item in enumerate(node.value)]
+    try:
+        return _scalar(node)
+    except ValueError as error:
+        raise yaml.MarkedYAMLError(
+            problem="not a number, or of too many digits; write a smaller one", problem_mark=node.start_mark
+        ) from error
 
 
 def _scalar(node: yaml.Node) -> Any:
@@ -111,21 +121,23 @@ def parse_yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
 
     Raises ConfigError naming the line.
     """
-    lines: dict[KeyPath, int] = {}
+    ends = [end.start() for end in re.finditer("\n", text)]  # PyYAML's own lines end at U+0085 and U+2028, too
+    places: dict[KeyPath, int] = {}
     try:
         node = yaml.compose(text, Loader=_Loader)
-        return (None if node is None else _value(node, (), lines)), lines
+        value = None if node is None else _value(node, (), places)
+        return value, {path: bisect_left(ends, place) + 1 for path, place in places.items()}
     except yaml.MarkedYAMLError as error:
         problem = error.problem or error.context or ""
         mark = error.problem_mark
         if error.context_mark is not None and any(sign in problem for sign in _OPENED):
             mark = error.context_mark
-        where = f"{name}:{mark.line + 1}" if mark else name
+        where = f"{name}:{bisect_left(ends, mark.index) + 1}" if mark else name
         raise ConfigError(f"{where}: " + _told(problem)) from error
     except yaml.reader.ReaderError as error:
-        number = text.count("\n", 0, error.position) + 1
+        number = bisect_left(ends, error.position) + 1
         raise ConfigError(f"{name}:{number}: a control character (U+{error.character:04X}); remove it") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{name}: not readable as YAML; see configs/ for examples") from error
 
 

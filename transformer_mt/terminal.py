@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from transformer_mt.streams import Log
 
 _STYLES = {"bold": 1, "dim": 2, "yellow": 33}
 
@@ -36,7 +38,7 @@ def mute(muted: bool) -> None:
 
 
 def say(line: str, style: str = "") -> None:
-    """Print a line to stderr, in a style on a terminal only; work goes on when nobody listens any more."""
+    """Print a line to stderr, in a style on a terminal only; work goes on where that cannot be written."""
     if not _muted:
         _print(line, style)
 
@@ -44,8 +46,7 @@ def say(line: str, style: str = "") -> None:
 def _print(line: str, style: str) -> None:
     if style and is_terminal():
         line = f"\x1b[{_STYLES[style]}m{line}\x1b[0m"
-    with suppress(BrokenPipeError):
-        print(line, file=sys.stderr, flush=True)
+    print(line, file=Log(), flush=True)
 
 
 def warn(line: str) -> None:
@@ -99,7 +100,8 @@ def bar(what: str, total: int | None, unit: str, done: int = 0) -> Iterator[Bar]
         _Rate(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(file=Log())  # type: ignore[arg-type]
+    with Progress(*columns, console=console, transient=True) as progress:
         yield Bar(progress, progress.add_task(what, total=total, completed=done, unit=unit))
 
 
@@ -113,13 +115,11 @@ class LiveLine:
         """Rewrite the live line; on anything but a terminal, do nothing."""
         if is_terminal():
             width = Console(stderr=True).width
-            sys.stderr.write("\r\x1b[K" + line[: width - 1])
-            sys.stderr.flush()
+            print("\r\x1b[K" + line[: width - 1], end="", file=Log(), flush=True)
             self._shown = True
 
     def clear(self) -> None:
         """Take the line away, so that others can be printed."""
         if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            print("\r\x1b[K", end="", file=Log(), flush=True)
             self._shown = False

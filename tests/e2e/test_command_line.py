@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sacrebleu
+import yaml
 
 from tests.conftest import PATIENCE, failed, hashes, wait_for
 from transformer_mt.experiment import tokenization
@@ -157,6 +158,32 @@ def test_resume_refuses_another_experiment(mt: Mt, run: Path, change: str) -> No
     before = hashes(run / "checkpoints")
     failed(mt("train", run, "--resume", "--set", change), 4, change.split("=")[0].split(".")[0])
     assert hashes(run / "checkpoints") == before
+
+
+def test_a_refused_start_is_told_in_exit_json_but_not_when_it_is_not_ours_to_tell(mt: Mt, run: Path) -> None:
+    failed(mt("train", run), 2)
+    with RunDirectory(run).lock():
+        failed(mt("train", run, "--resume"), 6)
+    assert ending(run)["code"] == 0
+    result = mt("train", run, "--resume", "--set", "model.dropout=0.5")
+    failed(result, 4)
+    assert ending(run) == {"code": 4, "reason": result.errors[0].removeprefix("error: "), "step": 0}
+
+
+def test_a_run_that_has_lost_its_configuration_file_goes_on_with_the_same_one(
+    mt: Mt, run: Path, toy_config: Write
+) -> None:
+    """What it was is known from its newest checkpoint; it is still a run, which is not replaced by mistake."""
+    kept = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    (run / "config.yaml").unlink()
+    command = ("train", toy_config(), "--set", f"run_dir={run}")
+    failed(mt(*command), 2, "already holds a run")
+    change = ("--set", "training.learning_rate=0.002")
+    failed(mt(*command, "--resume", *change), 4, "training.learning_rate is 0.002 but was 0.005")
+    result = mt(*command, "--resume")
+    succeeded(result)
+    assert "the run is finished already" in result.err
+    assert yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")) == {**kept, "run_dir": str(run)}
 
 
 def test_resume_refuses_other_text(mt: Mt, toy_config: Write, toy_text: Path, tmp_path: Path) -> None:
@@ -514,8 +541,10 @@ def test_code_6_for_a_full_disk(mt: Mt, tiny_run: Path, toy_text: Path, start_mt
     with Path("/dev/full").open("wb") as full:
         process = start_mt("translate", tiny_run, toy_text / "test.xx", stdout=full)
         _, errors = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, errors.count(b"\n")) == (6, 1)
-    assert errors.startswith(b"error: ")
+    assert process.returncode == 6
+    assert errors == b"error: standard output: No space left on device; make room\n"
+    with Path("/dev/full").open("wb") as full:  # what cannot be told has its code all the same
+        assert start_mt("train", "nowhere.yaml", stderr=full).wait(PATIENCE) == 2
 
 
 @pytest.mark.parametrize("command", [["train", "--resume"], ["tokenize"]])
@@ -525,6 +554,17 @@ def test_code_6_for_a_lock_that_is_held(mt: Mt, run: Path, command: list[str]) -
         failed(mt(*command, run), 6, str(run), f"in use by process {os.getpid()}")
         assert len(succeeded(mt("translate", run, stdin="ar\n"))) == 1  # readers are welcome
     assert {**hashes(run), "lock": ""} == {**before, "lock": ""}
+
+
+def test_other_commands_than_train_refuse_torchrun_once(
+    mt: Mt, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    failed(mt("eval", tiny_run), 2, "mt eval: runs in one process; leave torchrun out")
+    monkeypatch.setenv("RANK", "1")
+    result = mt("eval", tiny_run)
+    assert (result.code, result.out, result.err) == (2, "", "")
 
 
 def test_code_1_for_a_bug(mt: Mt, toy_config: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -639,11 +679,16 @@ def test_a_reader_who_has_enough_ends_it_quietly(start_mt: Start, tiny_run: Path
 
 @pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
 def test_closed_streams_do_no_harm(tiny_run: Path, toy_text: Path, stream: str) -> None:
+    """But for results that nobody would get: that is an error."""
     redirection = {"stdin": "0<&-", "stdout": "1>&-", "stderr": "2>&-"}[stream]
     arguments = [str(tiny_run)] if stream == "stdin" else [str(tiny_run), str(toy_text / "test.xx")]
     command = ["sh", "-c", f'exec "$@" {redirection}', "sh", "mt", "translate", *arguments]
     result = subprocess.run(command, capture_output=True, timeout=PATIENCE, env=with_mt(), check=False)
-    assert (result.returncode, result.stderr) == (0, b"")
+    if stream == "stdout":
+        assert (result.returncode, result.stderr.count(b"\n")) == (6, 1)
+        assert result.stderr.startswith(b"error: standard output: ")
+    else:
+        assert (result.returncode, result.stderr) == (0, b"")
     assert len(result.stdout.splitlines()) == (10 if stream == "stderr" else 0)
 
 

@@ -103,7 +103,21 @@ PATHS: list[Mistake] = [
     ("output to a folder that is not there", {}, "translate run test.xx --output out/test.yy", 6,
      "--output out/test.yy: there is no folder out; make it, or choose another"),
     ("output to a folder", {"out/": ""}, "translate run test.xx --output out", 6,
-     "out: Is a directory; give a file"),
+     "--output out: Is a directory; give a file"),
+    ("output to nothing", {}, "translate run test.xx --output ''", 6,
+     "--output .: Is a directory; give a file"),
+    ("output to a device that is full", {}, "translate run test.xx --output /dev/full", 6,
+     "--output /dev/full: No space left on device; make room"),
+    ("output to a link to itself", {}, "translate run test.xx --output loop", 6,
+     "loop: Too many levels of symbolic links; a link leads to itself, choose another"),
+    ("a run below a link to itself", {}, "train toy.yaml --set run_dir=loop/x", 6,
+     "loop/x: Too many levels of symbolic links; a link leads to itself, choose another"),
+    ("a training file below a link to itself", config("train.xx", "loop/x"), "train toy.yaml", 3,
+     "data.train: loop/x: cannot be read: Too many levels of symbolic links; a link leads to itself, check the path"),
+    ("a link to itself for a configuration", {}, "train loop", 2,
+     "loop: a link that leads nowhere; check the path"),
+    ("a device for a training file", config("train.xx", "/dev/zero"), "train toy.yaml", 3,
+     "data.train: /dev/zero: a device, not a file of text; give a file of text"),
     ("output into the input", {}, "translate run test.xx --output test.xx", 2,
      "--output test.xx: is the file to translate; choose another"),
     ("scores to a folder that is not there", {}, "eval run --json out/scores.json", 6,
@@ -401,6 +415,7 @@ def here(tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     write_toy_text(tmp_path)
     shutil.copytree(tiny_run, tmp_path / "run")
     (tmp_path / "toy.yaml").write_text(CONFIG, encoding="utf-8")
+    (tmp_path / "loop").symlink_to("loop")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -444,6 +459,7 @@ def test_a_mistake_is_told_in_one_line(
     assert fnmatch.fnmatchcase(told[0], pattern), f"{told[0]}\n{pattern}"
     assert (result.code, result.out) == (code, "")
     assert result.err.endswith(f"{result.errors[0]}\n")
+    before.pop("run/exit.json", None)  # which may tell of it
     assert before.items() <= contents(here).items()
 
 
@@ -474,6 +490,16 @@ def test_what_is_not_permitted(mt: Mt, here: Path, name: str, mode: int, command
     finally:
         (here / name).chmod(0o700)
     assert (result.code, result.err.replace(f"{here}/", "")) == (code, f"error: {line}\n")
+
+
+def test_a_library_that_memory_does_not_suffice_for(mt: Mt, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+
+    monkeypatch.setattr("transformer_mt.config_file.load_config", fail)
+    result = mt("train", "toy.yaml")
+    assert (result.code, len(result.errors)) == (6, 1)
+    assert result.errors[0].startswith("error: out of memory; ")
 
 
 def test_a_byte_order_mark_and_windows_line_ends_give_the_same_ids(mt: Mt, here: Path) -> None:
@@ -515,6 +541,7 @@ def test_what_may_be_a_mistake_is_a_warning(mt: Mt, here: Path, changes: Changes
     result = mt(*shlex.split(command))
     assert (result.code, result.out) == (0, "")
     assert [said for said in result.err.split("\n") if said.startswith("warning:")] == [f"warning: {line}"]
+    before.pop("run/exit.json", None)  # which may tell of it
     assert before.items() <= contents(here).items()
 
 

@@ -1,11 +1,14 @@
 """Training that is interrupted at any moment goes on as if nothing had happened: weights, optimizer, metrics."""
 
+import fcntl
 import json
 import os
+import pty
 import random
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +24,7 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 Write = Callable[..., Path]
 
 KILLS = int(os.environ.get("KILLS", "20"))  # of the slow test
+ENDLESS = {"max_steps": 1_000_000, "validate_every": 1_000_000, "save_every": 1_000_000, "log_every": 1}
 TRAINING = {"max_steps": 47, "save_every": 5, "validate_every": 10, "log_every": 3, "subword_sampling": 0.2}
 
 
@@ -84,8 +88,7 @@ def test_a_signal_gives_a_validation_up_and_the_next_sitting_makes_it_good(
 
 def test_usr1_saves_and_training_goes_on(start_mt: Start, toy_config: Write, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    training = {"max_steps": 1_000_000, "validate_every": 1_000_000, "save_every": 1_000_000, "log_every": 1}
-    process = start_mt("train", toy_config(training=training))
+    process = start_mt("train", toy_config(training=ENDLESS))
     wait_for(lambda: len(events(run)) >= 3, process)
     process.send_signal(signal.SIGUSR1)
     wait_for(lambda: pointed(run, "last") != "", process)
@@ -103,6 +106,42 @@ def test_usr1_before_training_has_begun_does_not_end_it() -> None:
     )
     command = [sys.executable, "-c", program, "--debug", "train", "--help"]
     assert subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE).returncode == 0
+
+
+def test_a_terminal_that_is_closed_ends_training_after_saving(
+    start_mt: Start, toy_config: Write, tmp_path: Path
+) -> None:
+    """A connection that is lost: SIGHUP comes, and nothing can be said any more."""
+    run, (ours, theirs) = tmp_path / "run", pty.openpty()
+    process = start_mt(
+        "train", toy_config(training=ENDLESS), stderr=theirs, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(2, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(theirs)
+    wait_for(lambda: len(events(run)) >= 3, process)
+    os.close(ours)
+    assert process.wait(PATIENCE) == 129
+    ending = json.loads((run / "exit.json").read_text())
+    assert (ending["code"], ending["reason"]) == (129, "SIGHUP")
+    assert pointed(run, "last") == f"step-{ending['step']:06}"
+
+
+def test_nohup_is_respected_and_a_log_that_is_full_does_no_harm(
+    start_mt: Start, toy_config: Write, tmp_path: Path
+) -> None:
+    """``nohup mt train … 2> LOG``: SIGHUP is ignored, and no line that is lost ends it or changes its code."""
+    run = tmp_path / "run"
+    with Path("/dev/full").open("wb") as full:
+        process = start_mt(
+            "train", toy_config(training=ENDLESS), stderr=full,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+        )  # fmt: skip
+    wait_for(lambda: len(events(run)) >= 3, process)
+    process.send_signal(signal.SIGHUP)
+    known = len(events(run))
+    wait_for(lambda: len(events(run)) > known + 3, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE) == 143
 
 
 HANGS = """import time

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Mt, failed, hashes
+from tests.conftest import PATIENCE, Mt, failed, hashes, wait_for
 from transformer_mt.errors import SystemFault
 from transformer_mt.rundir import RunDirectory
 
@@ -46,6 +46,29 @@ def test_two_trainings_of_one_run(mt: Mt, start_mt: Start, toy_config: Callable[
     assert (tmp_path / run / "lock").read_text() == f"{first.pid}\n"  # it is stale
     result = mt("train", config, "--resume", "--set", "training.max_steps=1")
     assert result.code == 0, result
+
+
+@pytest.mark.parametrize("fate", ["replaced", "deleted"])
+def test_a_training_that_has_lost_its_directory_writes_nothing_to_its_path(
+    start_mt: Start, toy_config: Callable[..., Path], tiny_run: Path, tmp_path: Path, fate: str
+) -> None:
+    """Another run has the name by now, or nobody: the first training may neither save, prune and point, nor tell."""
+    run, training = tmp_path / "run", {"max_steps": 1_000_000, "validate_every": 1_000_000, "save_every": 1_000_000}
+    process = start_mt("train", toy_config(training={**training, "log_every": 20}))
+    wait_for(lambda: (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text(), process)
+    process.send_signal(signal.SIGSTOP)
+    run.rename(tmp_path / "moved")
+    if fate == "replaced":
+        shutil.copytree(tiny_run, run)
+    else:
+        shutil.rmtree(tmp_path / "moved")
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors.count(b"error: ")) == (6, 1), errors
+    assert f"error: {run}: was moved, replaced or deleted while in use" in errors.decode()
+    assert hashes(run) == (hashes(tiny_run) if fate == "replaced" else {})
+    assert run.exists() == (fate == "replaced")
 
 
 def test_a_training_that_was_faster_is_not_gone_on_with(

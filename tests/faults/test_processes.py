@@ -271,6 +271,19 @@ def test_ranks_that_are_configured_otherwise_end_at_the_start(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("words", [["nowhere.yaml"], ["{config}", "--set", "training.speed=9"]], ids=["file", "key"])
+def test_a_mistake_in_what_all_ranks_are_given_is_one_error(
+    launch: Launch, toy_config: Write, words: list[str]
+) -> None:
+    """The others say it as theirs: it may be in what one of them is given alone."""
+    process = launch(*(word.format(config=toy_config()) for word in words))
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+    assert len(told(errors)) == 1, errors
+    said = told(errors)[0].removeprefix("error: ")
+    assert [line for line in errors.splitlines() if line.startswith("rank 1: ")] in ([], [f"rank 1: {said}"])
+
+
 FAULT = """import datetime, os, sys, time
 from transformer_mt import cli
 from transformer_mt.checkpoint import Checkpoints

@@ -275,6 +275,13 @@ def test_windows_that_weights_leave_empty_are_passed_over(several_windows: Store
     assert 80 < visited < 160
 
 
+def test_an_epoch_that_is_always_empty_is_refused_and_not_looked_for_without_end(several_windows: Store) -> None:
+    batches = Batches(several_windows, 3000, 2000, seed=1, visits=[(len(several_windows), 0.5)])
+    batches._weights = np.zeros(1)
+    with pytest.raises(ConfigError, match=r"data\.train: the weights have left 100 epochs empty; choose others"):
+        next(batches.walk(Position()))
+
+
 def test_weights_of_another_store_or_of_nothing_are_refused(several_windows: Store) -> None:
     with pytest.raises(ArtefactError, match="damaged"):
         Batches(several_windows, 3000, 2000, seed=1, visits=[(7, 0.5)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,10 @@ def test_language_no_and_rate_1e_4_arrive(file: Path) -> None:
         ("seed:1\n", 5, "not KEY: VALUE; write a space after the colon"),
         ("run_dir: a\0b\n", 5, "a control character (U+0000); remove it"),
         ("--- {a: 1}\n--- {b: 2}\n", 5, ""),
+        ("model: {? [a, b] : 1}\n", 5, "a list or a mapping for a key; write KEY: VALUE"),
+        ("device: cpu\nseed: " + "9" * 5_000 + "\n", 6, "not a number, or of too many digits; write a smaller one"),
+        ("# a\u2028 # b\x85 # c\nseed: [\n", 7, "a bracket is not closed; close it"),  # lines as editors count them
+        ("# a\u2028 # b\x85 # c\nsede: 1\n", 6, "sede: unknown key; did you mean 'seed'?"),
     ],
 )
 def test_bad_yaml_is_refused_with_its_line(file: Path, text: str, line: int, words: str) -> None:
@@ -230,6 +235,15 @@ def test_unknown_keys_in_required_sections(file: Path, old: str, new: str, line:
         ("training: {learning_rate: fast}\n", "training.learning_rate", "'fast'"),
         ("training: {max_minutes: .inf}\n", "training.max_minutes", "inf"),
         ("training: {max_minutes: -1}\n", "training.max_minutes", "-1"),
+        ("training: {warmup_steps: " + "9" * 400 + "}\n", "training.warmup_steps", "9" * 60 + "…; expected"),
+        ("training: {batch_tokens: 2147483648}\n", "training.batch_tokens", "expected a number less than 2147483648"),
+        ("training: {samples: 2147483648}\n", "training.samples", "expected a number less than 2147483648"),
+        ("tokenizer: {vocab_size: 1000001}\n", "tokenizer.vocab_size", "expected a number less than"),
+        ("decoding: {length_penalty: 11}\n", "decoding.length_penalty", "expected a number less than or equal to 10"),
+        ("decoding: {patience: 1e308}\n", "decoding.patience", "expected a number less than"),
+        ("model: {width: 10000000}\n", "model.width", "expected a number less than or equal to 65536"),
+        ("model: {layers: 1000000}\n", "model.layers", "expected a number less than or equal to 1000"),
+        ("training: {adam_betas: [0.9, 0.9, 0.9]}\n", "training.adam_betas", "a list of at most 2 items, not 3"),
         ("training: {average: 1}\n", "training.average", "1"),
         ("training: {adam_betas: [0.9]}\n", "training.adam_betas", ""),
         ("training: {schedule: cosine}\n", "training.schedule", "'cosine'"),
@@ -248,7 +262,8 @@ def test_wrong_value_is_refused_with_line_key_and_what_was_given(file: Path, tex
     ("old", "new", "words"),
     [
         ("run_dir: runs/x\n", "", "run_dir: missing"),
-        ("run_dir: runs/x\n", "run_dir: ''\n", "run_dir"),
+        ("run_dir: runs/x\n", "run_dir: ''\n", "run_dir: got ''; expected some text"),
+        ("target: train.en", "target: train.en, weight: 1e300", "data.train.weight: got 1e+300; expected a number"),
         ("run_dir: runs/x\n", "run_dir: 7\n", "run_dir"),
         (", target: en", "", "languages.target: missing"),
         (
@@ -381,6 +396,7 @@ def test_set_without_key_and_value_is_refused(file: Path, assignment: str) -> No
         ("seed=[", "--set seed"),
         ("seed=!!python/name:os.system", "--set seed"),
         ("seed={a: 1, a: 2}", "--set seed"),
+        ("x\udcff=1", r"--set x\udcff=1: not UTF-8; write key and value in UTF-8"),
     ],
 )
 def test_mistakes_in_set_are_blamed_on_set(file: Path, assignment: str, message: str) -> None:
@@ -446,6 +462,23 @@ def test_relative_paths_are_taken_from_the_current_directory_and_stored_absolute
     assert config.data.train[0].target == "/home/someone/train.x"
     assert config.data.test is not None
     assert config.data.test["test"].target == [f"{here}/t1", f"{here}/t2", f"{here}/t3"]
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused_by_name(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / os.fsdecode(b"run\xff")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("the file system knows names in UTF-8 only")
+    (folder / "config.yaml").write_text(MINIMAL, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(folder)
+    message = rf"{tmp_path}/run\udcff{{}}: the name of the folder is not UTF-8; rename it"
+    assert str(caught.value) == message.format("")
+    monkeypatch.chdir(folder)  # what is relative to it would end up in the configuration, too
+    assert refused(file, MINIMAL) == message.format("/train.de")
 
 
 def test_a_hub_name_stays_unless_there_is_a_folder_of_that_name(

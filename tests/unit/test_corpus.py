@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import bz2
+import errno
 import gzip
 import hashlib
+import itertools
 import json
 import lzma
 import os
 import random
 import subprocess
 import sys
+import tarfile
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +31,7 @@ from hypothesis import strategies as st
 from transformer_mt.config import Languages, Source
 from transformer_mt.data import corpus
 from transformer_mt.data.corpus import Pair, one_line, read_lines, read_pairs
-from transformer_mt.errors import DataError
+from transformer_mt.errors import DataError, MtError, SystemFault
 
 LANGUAGES = Languages(source="de", target="en")
 
@@ -326,6 +332,83 @@ def test_a_compressed_file_that_was_cut_is_damaged(tmp_path: Path, compress: Cal
     (tmp_path / "a").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="the compressed file is damaged after line 0; copy it again"):
         list(read_lines(tmp_path / "a"))
+
+
+def test_damage_behind_the_last_line_is_told_there(file: Path) -> None:
+    file.write_bytes(gzip.compress(b"ar\n" * 400) + b"and more")
+    lines = read_lines(file)
+    assert list(itertools.islice(lines, 400)) == ["ar"] * 400
+    with pytest.raises(DataError, match="the compressed file is damaged after line 400; copy it again"):
+        next(lines)
+
+
+def pack(kind: str, content: bytes) -> bytes:
+    """A zip or tar file of one text."""
+    file = BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+            packed.writestr("a.txt", content)
+    else:
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            info = tarfile.TarInfo("a.txt")
+            info.size = len(content)
+            archive.addfile(info, BytesIO(content))
+    return file.getvalue()
+
+
+TEXT = b"ar mako\n" * 400
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (bz2.compress(TEXT), "a bzip2 file"),
+        (pack("zip", TEXT), "a zip file"),
+        (pack("tar", TEXT), "a tar file"),
+        (gzip.compress(pack("tar", TEXT)), "a tar file inside a compressed one"),
+        (gzip.compress(gzip.compress(TEXT)), "a gzip file inside a compressed one"),
+        (lzma.compress(lzma.compress(TEXT)), "an xz file inside a compressed one"),
+    ],
+    ids=["bzip2", "zip", "tar", "tar.gz", "gz.gz", "xz.xz"],
+)
+def test_what_has_to_be_unpacked_first_is_told_by_its_kind(file: Path, content: bytes, told: str) -> None:
+    file.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        list(read_lines(file))
+    assert str(caught.value) == f"{file}: not text but {told}; unpack it"
+
+
+@pytest.mark.parametrize("name", ["zero", "full", "urandom"])
+def test_a_device_without_an_end_is_refused(name: str) -> None:
+    with pytest.raises(DataError, match=f"/dev/{name}: a device, not a file of text; give a file of text"):
+        list(read_lines(Path("/dev", name)))
+    assert list(read_lines(Path(os.devnull))) == []
+
+
+def test_a_named_pipe_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"a\nb",))
+    writer.start()
+    assert list(read_lines(tmp_path / "pipe")) == ["a", "b"]
+    writer.join()
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.EACCES, DataError), (errno.EMFILE, SystemFault), (errno.ENFILE, SystemFault), (errno.EIO, SystemFault),
+     (errno.ESTALE, SystemFault)],
+    ids=errno.errorcode.get,
+)  # fmt: skip
+def test_only_what_is_the_fault_of_a_file_is_told_as_one(
+    file: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[MtError]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(kind, match=f"^{file}: .*{os.strerror(number)}; ") as caught:
+        list(read_lines(file))
+    assert not str(caught.value).endswith("; check the path")  # but what is to be done
 
 
 def test_a_damaged_parquet_file_is_a_data_error(tmp_path: Path) -> None:

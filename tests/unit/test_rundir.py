@@ -108,6 +108,13 @@ def test_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
         RunDirectory(tmp_path / "file").claim(resume=False)
 
 
+@pytest.mark.parametrize("target", ["nowhere", "link"])
+def test_a_link_that_leads_nowhere_is_refused_by_name(tmp_path: Path, target: str) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / target)
+    with pytest.raises(ConfigError, match=f"^{tmp_path}/link: run_dir is a link that leads nowhere; "):
+        RunDirectory(tmp_path / "link").claim(resume=False)
+
+
 def test_a_directory_that_cannot_be_made_is_the_systems_fault(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SystemFault, match=str(tmp_path)):

@@ -21,6 +21,7 @@ from transformer_mt.errors import ArtefactError, ConfigError
 from transformer_mt.special import BOS, EOS, PAD
 
 WINDOW = 64  # blocks: 65,536 pairs
+_EMPTY = 100  # epochs: where one pair an epoch is expected, chance leaves so many empty once in e^100 times
 
 _Sample = Callable[[Sequence[str], float, int], list[list[int]]]  # lines, alpha, seed → pieces
 
@@ -177,11 +178,16 @@ class Batches:
             position = self._next(position)
 
     def _next(self, position: Position) -> Position:
-        """The start of the next window; one that the weights have left empty does not count."""
-        epoch, window = self._after(position.epoch, position.window)
-        while self._weighted and not self.window(epoch, window):
+        """The start of the next window; one that the weights have left empty does not count.
+
+        Raises ConfigError when all are, epoch after epoch.
+        """
+        epoch, window = position.epoch, position.window
+        for _ in range(_EMPTY * self.windows):
             epoch, window = self._after(epoch, window)
-        return Position(epoch, window)
+            if not self._weighted or self.window(epoch, window):
+                return Position(epoch, window)
+        raise ConfigError(f"data.train: the weights have left {_EMPTY} epochs empty; choose others")
 
     def _after(self, epoch: int, window: int) -> tuple[int, int]:
         return (epoch + 1, 0) if window + 1 == self.windows else (epoch, window + 1)

@@ -3,7 +3,9 @@
 import gzip
 import json
 import lzma
+import os
 import re
+import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
@@ -19,6 +21,14 @@ Pair = tuple[str, list[str]]
 
 _BLOCK = 1 << 17  # bytes, read at once
 _COMPRESSED: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}
+_PACKED = {  # by how they start
+    rb"\x1f\x8b": "a gzip file",
+    rb"\xfd7zXZ\0": "an xz file",
+    rb"PK\x03\x04": "a zip file",
+    rb"BZh\d1AY&SY": "a bzip2 file",
+    rb"\x28\xb5\x2f\xfd": "a Zstandard file",
+    rb"(?s:.{257})ustar": "a tar file",
+}
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -31,10 +41,13 @@ def read_lines(path: Path) -> Iterator[str]:
     lines: Iterable[str] | None
     try:
         with path.open("rb") as file:
+            refuse_device(path, file)
             start = file.peek(8)
             decompress = next((use for magic, use in _COMPRESSED.items() if start.startswith(magic)), None)
-            stream = file if decompress is None else decompress(file)
-            while block := stream.read(_BLOCK) + stream.readline():
+            for block in _blocks(file if decompress is None else decompress(file)):
+                if not number and (kind := _packed(block)):
+                    inside = "" if decompress is None else " inside a compressed one"
+                    raise DataError(f"{path}: not text but {kind}{inside}; unpack it")
                 lines = _plain_lines(block) if number else None
                 if lines is None:
                     raw = enumerate(BytesIO(block), start=number + 1)
@@ -47,6 +60,28 @@ def read_lines(path: Path) -> Iterator[str]:
         raise DataError(f"{path}: the compressed file is damaged after line {number}; copy it again") from error
     except OSError as error:
         raise DataError(unreadable(path, error)) from error
+
+
+def refuse_device(path: Path, file: BinaryIO) -> None:
+    """Raise DataError for a device without an end, such as /dev/zero; /dev/null, a terminal and a pipe have one."""
+    found = os.fstat(file.fileno())
+    if stat.S_ISCHR(found.st_mode) and not file.isatty() and found.st_rdev != Path(os.devnull).stat().st_rdev:
+        raise DataError(f"{path}: a device, not a file of text; give a file of text")
+
+
+def _packed(start: bytes) -> str | None:
+    """The kind of file that starts so, if it has to be unpacked."""
+    return next((kind for sign, kind in _PACKED.items() if re.match(sign, start)), None)
+
+
+def _blocks(stream: Any) -> Iterator[bytes]:
+    """Whole lines, many at once; where the stream turns out to be damaged, all that are before it."""
+    while data := stream.read1(_BLOCK):
+        end = data.rfind(b"\n") + 1
+        if end:
+            yield data[:end]
+        if end < len(data):
+            yield data[end:] + stream.readline()
 
 
 def _plain_lines(block: bytes) -> list[str] | None:

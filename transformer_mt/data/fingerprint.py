@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer_mt.config import Config, Source
+from transformer_mt.data.corpus import refuse_device
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.errors import DataError, missing, unreadable
 
@@ -85,6 +86,7 @@ def _file_print(path: Path, before: dict[str, Any] | None = None) -> dict[str, A
         if before and (before["size"], before["time"]) == (stat.st_size, stat.st_mtime_ns):
             return before
         with path.open("rb") as file:
+            refuse_device(path, file)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
         raise DataError(missing(path)) from error

@@ -29,7 +29,7 @@ from transformer_mt.training.distributed import Group, joined
 from transformer_mt.training.fine_tuning import Origin
 from transformer_mt.training.gradient import derive_seed
 from transformer_mt.training.metrics import Metrics, NoMetrics, duration, summary_writer
-from transformer_mt.training.trainer import Trainer
+from transformer_mt.training.trainer import ENDING, Trainer
 from transformer_mt.translate import Translator, make_model
 
 
@@ -78,15 +78,13 @@ def _open(
     stack.callback(paths.put_back)
     if overwrite:
         paths.set_aside()
+    stack.enter_context(_told(paths, ending))
     begun = paths.holds_run()
     if begun:
         refuse_changes(config, paths)
     refuse_impossible(config, paths)
-    if begun:
-        prepare_store(config, paths)  # which then only looks whether all fits; if not, nothing is changed
-    stack.enter_context(_told(paths, ending))
-    if not begun:
-        prepare_store(config, paths)
+    prepare_store(config, paths)  # of a run that has begun it only looks whether all fits
+    paths.guard()
     write_atomically(paths.config, config.to_yaml())  # limits may be others than before
 
 
@@ -109,7 +107,7 @@ def _told(paths: RunDirectory, ending: _Ending) -> Iterator[None]:
             ending.code, ending.reason = SystemFault.code, "out of memory"
         raise
     finally:
-        if not paths.put_back():  # else the run that an overwrite did not begin is as it was
+        if not paths.put_back() and not paths.lost():  # else the run that an overwrite did not begin is as it was
             with suppress(SystemFault):  # it may have ended for the same reason, which is to be told
                 write_atomically(paths.exit, json.dumps(vars(ending)) + "\n")
 
@@ -181,7 +179,7 @@ def make_trainer(config: Config, paths: RunDirectory, started: float, group: Gro
     Raises ArtefactError when what is saved is damaged or does not fit.
     """
     group, device = group or Group(), choose_device(config.device)
-    tokenizer, checkpoints = Tokenizer.load(paths.tokenizer), Checkpoints(paths.checkpoints)
+    tokenizer, checkpoints = Tokenizer.load(paths.tokenizer), Checkpoints(paths.checkpoints, paths.guard)
     torch.manual_seed(derive_seed(config.seed, "weights"))
     model = make_model(config.model, tokenizer)
     name = group.lead(checkpoints.newest)
@@ -194,7 +192,7 @@ def make_trainer(config: Config, paths: RunDirectory, started: float, group: Gro
         make_batches(config, paths, tokenizer),
         config.training,
         checkpoints,
-        Metrics(paths.metrics, step, curves) if group.leads else NoMetrics(),
+        Metrics(paths.metrics, step, curves, paths.guard) if group.leads else NoMetrics(),
         make_validation(config, paths, translator),
         seed=config.seed,
         about={
@@ -268,14 +266,16 @@ def _best(trainer: Trainer) -> str:
 
 @contextmanager
 def _signals(trainer: Trainer) -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the training after its step, and SIGUSR1 save."""
+    """Let SIGINT, SIGTERM and SIGHUP end the training after its step, and SIGUSR1 save; ``nohup`` is respected."""
 
     def tell(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and trainer.signals & {signal.SIGINT, signal.SIGTERM}:  # asked twice: at once
+        if number == signal.SIGINT and trainer.signals & {*ENDING}:  # asked twice: at once
             raise KeyboardInterrupt
         trainer.signals.add(number)
 
-    before = {number: signal.signal(number, tell) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    numbers = [n for n in (*ENDING, signal.SIGUSR1) if not (n == signal.SIGHUP and ignored)]
+    before = {number: signal.signal(number, tell) for number in numbers}
     try:
         yield
     finally:

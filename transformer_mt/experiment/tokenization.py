@@ -120,15 +120,15 @@ def experiment(config: Config) -> dict[str, Any]:
 def refuse_changes(config: Config, paths: RunDirectory) -> None:
     """Compare with the settings of the run so far. Raises ArtefactError naming the differences.
 
-    They are those of the newest checkpoint: its configuration file may have been edited.
+    They are those of the newest checkpoint: its configuration file may have been edited, or lost.
     """
     if not paths.holds_run():
         return
-    now, before = experiment(config), experiment(load_config(paths.root))
-    checkpoints = Checkpoints(paths.checkpoints)
+    checkpoints, before = Checkpoints(paths.checkpoints), None
     for name in checkpoints.names()[-1:]:
         with suppress(ArtefactError):  # it is told when it is to be loaded
-            before = checkpoints.manifest(name).get("experiment", before)
+            before = checkpoints.manifest(name).get("experiment")
+    now, before = experiment(config), before or experiment(load_config(paths.root))
     changed = [f"{key} is {new} but was {before.get(key)}" for key, new in now.items() if new != before.get(key)]
     if changed:
         raise ArtefactError(

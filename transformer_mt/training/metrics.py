@@ -4,10 +4,11 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from transformer_mt.errors import ConfigError, system_fault
 from transformer_mt.rundir import write_atomically
@@ -50,16 +51,20 @@ def perplexity(nll: float) -> float:
 class Metrics:
     """Writes the metrics file, the terminal and, in a folder given, the curves of TensorBoard."""
 
-    def __init__(self, path: Path, step: int = 0, tensorboard: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, step: int = 0, tensorboard: Path | None = None, guard: Callable[[], None] = lambda: None
+    ) -> None:
         """Continue the file at ``path`` after ``step``: lines of later steps, of a run that was lost, are dropped.
 
-        Raises ConfigError when TensorBoard is asked for and not installed.
+        ``guard`` raises SystemFault where the file is no longer ours. Raises ConfigError when TensorBoard is asked for
+        and not installed.
         """
         self._curves = None if tensorboard is None else summary_writer()(str(tensorboard), purge_step=step + 1)
-        self._path, self._live, self._printed = path, LiveLine(), 0.0
+        self._path, self._live, self._printed, self._guard = path, LiveLine(), 0.0, guard
         self._begin([line for line in _lines(path) if _step(line) <= step] if step else [])
 
     def _begin(self, lines: list[str]) -> None:
+        self._guard()
         write_atomically(self._path, "".join(lines))
         self._count = len(lines)
 
@@ -70,19 +75,23 @@ class Metrics:
 
     def flush(self) -> int:
         """Bring the file to the disk; return how many lines it has."""
-        try:
-            with self._path.open("ab") as file:
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise system_fault(error, self._path) from error
+        with self._opened() as file:
+            os.fsync(file.fileno())
         return self._count
 
-    def _write(self, event: Mapping[str, Any]) -> None:
+    @contextmanager
+    def _opened(self) -> Iterator[TextIO]:
+        """The file, to add to its end. Raises SystemFault."""
+        self._guard()
         try:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event) + "\n")
+                yield file
         except OSError as error:
             raise system_fault(error, self._path) from error
+
+    def _write(self, event: Mapping[str, Any]) -> None:
+        with self._opened() as file:
+            file.write(json.dumps(event) + "\n")
         self._count += 1
 
     def _draw(self, group: str, values: Mapping[str, Any], step: int) -> None:

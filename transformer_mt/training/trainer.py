@@ -24,6 +24,7 @@ from transformer_mt.training.limits import Limits, Pace
 from transformer_mt.training.metrics import Metrics, Validation
 from transformer_mt.training.schedule import learning_rate
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # signals that end a run after its step
 _BAD_STEPS = 3  # in a row without a finite gradient end the run
 _LEAST_SCALE = 1.0  # of a loss in float16: below it, overflow is not what is wrong
 
@@ -102,9 +103,7 @@ class Trainer:
         self.gradient = Gradient(model, settings, self.scaler, seed, self.group.rank if self.group.size > 1 else None)
         self.limits = Limits(settings)
         self.progress = Progress()
-        self.signals: set[int] = (
-            set()
-        )  # that have come: SIGINT and SIGTERM end the run, SIGUSR1 saves; handlers only add
+        self.signals = set[int]()  # that have come: those of ENDING, and SIGUSR1, which saves; handlers only add
         self.ended_by: int | None = None  # the signal that all have agreed to end by
         self._save_asked = self._time_is_up = False  # agreed, too
         self._started = started
@@ -169,12 +168,12 @@ class Trainer:
         """
         limit = self.settings.max_minutes
         up = limit is not None and self._seconds() + self.limits.closing_seconds(self._validation_seconds) >= 60 * limit
-        came = [number in self.signals for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
-        interrupted, terminated, self._save_asked, self._time_is_up = self.group.any(*came, up)
+        came = [number in self.signals for number in (*ENDING, signal.SIGUSR1)]
+        *ends, self._save_asked, self._time_is_up = self.group.any(*came, up)
         if self._save_asked:
             self.signals.discard(signal.SIGUSR1)
-        if self.ended_by is None and (interrupted or terminated):
-            self.ended_by = signal.SIGINT if interrupted else signal.SIGTERM
+        if self.ended_by is None:
+            self.ended_by = next((number for number, end in zip(ENDING, ends, strict=True) if end), None)
 
     def _validate_and_save(self) -> None:
         """Do either when it is time; at the end of the run neither, for that does both."""
@@ -291,7 +290,7 @@ class Trainer:
             return None
 
     def _go_on(self) -> None:
-        if {signal.SIGINT, signal.SIGTERM} & self.signals:
+        if {*ENDING} & self.signals:
             raise _Stopped
 
     def done(self) -> bool:
