@@ -228,8 +228,12 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[Any] | N
 
 def workers(process: subprocess.Popen[Any]) -> list[int]:
     """The processes that share the work of one; what :mod:`multiprocessing` has started beside them is left out."""
-    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
-    return [int(pid) for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    found = []
+    for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split():
+        with suppress(FileNotFoundError, ProcessLookupError):  # one that ends meanwhile
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(int(pid))
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -517,7 +517,7 @@ def test_code_4_for_a_missing_test_set(mt: Mt, run: Path, name: str) -> None:
 
 
 def test_code_5_for_a_loss_that_is_not_finite(mt: Mt, toy_config: Write, tmp_path: Path) -> None:
-    result = mt("train", toy_config(training={"learning_rate": 1e30}))
+    result = mt("train", toy_config(training={"learning_rate": 1e9}))
     assert (result.code, len(result.errors)) == (5, 1)
     assert "learning_rate" in result.errors[0]
     assert ending(tmp_path / "run")["code"] == 5
