@@ -4,7 +4,7 @@ PIP_ARGS ?=
 BIN = .venv/bin
 SENTENCES = 'The old teacher reads the letter.' 'I do not know whether the small dog sleeps in the garden.'
 
-.PHONY: setup demo test test-slow lint format docs bench bench-peers bench-bleu bench-lengths clean
+.PHONY: setup demo test test-slow lint format docs bench bench-peers bench-bleu bench-lengths bench-complexity clean
 
 setup: .venv/.ready
 
@@ -48,6 +48,9 @@ bench: setup
 
 bench-lengths: setup
 	$(BIN)/python benchmarks/lengths.py
+
+bench-complexity: setup
+	$(BIN)/python benchmarks/complexity.py
 
 # Against other toolkits, each installed under runs/bench-peers. CORPUS=DIR for another corpus, ARGS for options: --help.
 bench-peers: setup

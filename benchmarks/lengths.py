@@ -44,7 +44,7 @@ DECODING_WORK = (1 + 1 + 0.5) * 4 * LAYERS * WIDTH
 def make_model() -> Transformer:
     """The untrained model, the same at every call."""
     torch.manual_seed(1)
-    return Transformer(config.Model.model_validate(MODEL), VOCABULARY)
+    return Transformer(config.Transformer.model_validate(MODEL), VOCABULARY)
 
 
 def sentences(count: int, length: int) -> list[list[int]]:

@@ -19,7 +19,7 @@ from unittest import mock
 
 import torch
 
-from transformer_mt.config import Config
+from transformer_mt.config import Config, Transformer
 from transformer_mt.config_file import load_config
 from transformer_mt.data.batching import Batches, Position
 from transformer_mt.data.fingerprint import fingerprint
@@ -54,6 +54,7 @@ def products(precision: torch.dtype) -> float:
 
 def operations(config: Config, store: Store, vocabulary: int) -> float:
     """Floating-point operations of training, a target token."""
+    assert isinstance(config.model, Transformer)
     m, ratio = config.model, (store.source.offsets[-1] + len(store)) / (store.target.offsets[-1] + len(store))
     square, feed_forward = m.width**2, 2 * m.width * m.feed_forward
     encoder = m.layers * (4 * square + feed_forward + 2 * square)  # and keys and values of cross-attention

@@ -18,7 +18,7 @@ ROWS = {
     7: {"cli", "__main__"},
     6: {"checkup"},
     5: {"experiment", "interactive", "report", "serve", "starter"},
-    4: {"evaluate", "workers", "alignment", "export"},
+    4: {"evaluate", "workers", "alignment", "heat_map", "picture", "export"},
     3: {"translate", "training"},
     2: {"decoding", "checkpoint", "output_file"},
     1: {"model", "data", "rundir"},

@@ -1,6 +1,7 @@
 """The command line ``mt``: parse, call, print. Heavy imports stay inside the commands, so that help is instant."""
 
 import os
+import shlex
 import signal
 import sys
 import time
@@ -174,6 +175,25 @@ def _writable(option: str, path: Path | None) -> None:
     """Raise SystemFault where a file could not be written: before the work, not after it."""
     if path is not None and not path.parent.is_dir():
         raise SystemFault(f"{option} {path}: there is no folder {path.parent}; make it, or choose another")
+    if path is not None and path.is_dir():
+        raise SystemFault(f"{option} {path}: is a folder; give a file")
+
+
+def _write_json(path: Path, sets: dict[str, Any]) -> None:
+    """Write what was found of each set; of a single one, without its name."""
+    import json
+
+    try:
+        found = sets if len(sets) > 1 else next(iter(sets.values()))
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        error.filename = str(path)
+        raise system_fault(error) from error
+
+
+def _known(split: str) -> None:
+    if split.partition(".")[0] not in ("test", "valid"):
+        raise ConfigError(f"--split {split}: unknown; expected test, valid or one of several sets, as test.NAME")
 
 
 @app.command("eval")
@@ -196,8 +216,6 @@ def evaluate(
 
     Example:  mt eval runs/demo --json scores.json
     """
-    import json
-
     from transformer_mt.config_file import load_config
     from transformer_mt.experiment import scoring
 
@@ -206,8 +224,7 @@ def evaluate(
         raise ConfigError(f"{source}: has no REFERENCE to be compared with; give one, or use mt translate")
     if source is not None and split != "test":
         raise ConfigError(f"--split {split}: does not go with files; leave one of them out")
-    if split.partition(".")[0] not in ("test", "valid"):
-        raise ConfigError(f"--split {split}: unknown; expected test, valid or one of several sets, as test.NAME")
+    _known(split)
     _writable("--json", json_file)
     config = load_config(run, set_ or ())
     if source is None:
@@ -215,12 +232,7 @@ def evaluate(
     else:
         sets = {source.name: scoring.evaluate_files(config, checkpoint, source, references)}
     if json_file is not None:
-        scores = sets if len(sets) > 1 else next(iter(sets.values()))
-        try:
-            json_file.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            error.filename = str(json_file)
-            raise system_fault(error) from error
+        _write_json(json_file, sets)
     for name, scores in sets.items():
         if len(sets) > 1:
             print(name)
@@ -229,6 +241,61 @@ def evaluate(
     for name, scores in sets.items():
         bleu, chrf = scores["bleu"]["score"], scores["chrf"]["score"]
         print(f"BLEU {bleu:.2f} chrF {chrf:.2f} ({name}, {scores['sentences']} sentences)")
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN…", readable=False, help="Run directories; the first is compared with.")
+    ],
+    split: Annotated[str, typer.Option(help="test, valid, or one of several sets, as test.NAME.")] = "test",
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all of it there.")] = None,
+    checkpoint: Checkpoint = "best",
+) -> None:
+    """Compare runs: is the difference significant?
+
+    Translates the test set with each and prints BLEU, chrF and TER with 95 % intervals, the differences from the first
+    run with p-values (paired bootstrap resampling, paired approximate randomisation), and the sentences that differ
+    most. Runs that differ in their seed alone are a group, with mean and standard deviation.
+
+    Example:  mt compare runs/baseline runs/deeper
+    """
+    from transformer_mt.config_file import load_config
+    from transformer_mt.experiment import compare as experiment
+
+    if len(runs) < 2:
+        raise ConfigError(f"{runs[0]}: has no other run to be compared with; give two or more")
+    _known(split)
+    _writable("--json", json_file)
+    sets = experiment.compare([(str(run), load_config(run)) for run in runs], checkpoint, split)
+    if json_file is not None:
+        _write_json(json_file, {name: comparison.to_json() for name, comparison in sets.items()})
+    for name, comparison in sets.items():
+        print(f"{name}: {comparison.sentences:,} sentences")
+        print("\n".join(experiment.lines(comparison)))
+
+
+@app.command()
+def report(
+    run: Run,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write there; RUN/report.html when left out.")
+    ] = None,
+    checkpoint: Checkpoint = "best",
+    set_: Set = None,
+) -> None:
+    """Tell all of a run on one page that needs nothing else.
+
+    Learning curves, scores of the test set with confidence intervals, by length and by rarity of words, the worst and
+    the best sentences with their attention, and where it all comes from.
+
+    Example:  mt report runs/demo
+    """
+    from transformer_mt.config_file import load_config
+    from transformer_mt.report import page
+
+    _writable("--output", output)
+    page.write(load_config(run, set_ or ()), checkpoint, output, shlex.join(["mt", *sys.argv[1:]]))
 
 
 @app.command()
@@ -300,6 +367,71 @@ def score(
         values = translator.score([pair[0] for pair in pairs], [pair[1][0] for pair in pairs], progress.advance)
     for value in values:
         print(f"{value:.4f}")
+
+
+@app.command()
+def align(
+    run: Run,
+    sentence: Annotated[str | None, typer.Argument(metavar="[SENTENCE]", help="A source sentence.")] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Its translation; the model's own when left out.")
+    ] = None,
+    source_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", readable=False, help="Source lines, in place of a sentence.")
+    ] = None,
+    target_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", readable=False, help="Their translations; the model's own when left out."),
+    ] = None,
+    gold: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", readable=False, help="Their true links; print the error rate of every head."),
+    ] = None,
+    layer: Annotated[
+        int | None, typer.Option(min=1, help="Which layer, from 1; the last, of more than 3 the last but one.")
+    ] = None,
+    head: Annotated[int | None, typer.Option(min=1, help="Which head, from 1; the mean of all when left out.")] = None,
+    pieces: Annotated[bool, typer.Option("--pieces", help="Show the pieces of words.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Weights of all layers and heads, an object a line.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw a sentence's picture there, .png or .svg.")
+    ] = None,
+    checkpoint: Checkpoint = "best",
+    set_: Set = None,
+) -> None:
+    """Show what the words of a translation attend to in the source.
+
+    A matrix of shaded cells for a sentence, a row a target word; for a file the link of each target word to its most
+    attended source word, as i-j, the source word first, counted from 0, a line a pair.
+
+    Example:  mt align runs/demo "The old teacher reads the letter."
+    """
+    from transformer_mt.config_file import load_config
+    from transformer_mt.experiment import align as experiment
+
+    if (sentence is None) == (source_file is None):
+        raise ConfigError("SENTENCE, --source-file: what to align is one of them; give a sentence or a file")
+    for option, given in (("--target", target), ("--output", output)):
+        if given is not None and sentence is None:
+            raise ConfigError(f"{option} {given}: goes with a SENTENCE, not with --source-file; leave one of them out")
+    for option, given in (("--target-file", target_file), ("--gold", gold)):
+        if given is not None and sentence is not None:
+            raise ConfigError(f"{option} {given}: goes with --source-file, not with a SENTENCE; leave one of them out")
+    if gold is not None and (target_file is None or pieces or json):
+        raise ConfigError(f"--gold {gold}: has the words of two given files; add --target-file, and neither --pieces "
+                          "nor --json")  # fmt: skip
+    if json and (layer or head or output):
+        raise ConfigError("--json: gives all layers and heads; leave out --layer, --head and --output")
+    if output is not None and output.suffix not in (".png", ".svg"):
+        raise ConfigError(f"--output {output}: its ending tells the format; expected .png or .svg")
+    _writable("--output", output)
+    config, view = load_config(run, set_ or ()), experiment.View(layer, head, pieces, json)
+    if sentence is not None:
+        experiment.align_sentence(config, checkpoint, sentence, target, view, output)
+    elif source_file is not None and target_file is not None and gold is not None:
+        print("\n".join(experiment.align_gold(config, checkpoint, source_file, target_file, gold, view)))
+    elif source_file is not None:
+        experiment.align_file(config, checkpoint, source_file, target_file, view)
 
 
 @app.command()

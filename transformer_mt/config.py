@@ -1,7 +1,7 @@
 """The configuration: one typed tree, YAML in, YAML out."""
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -10,6 +10,7 @@ from transformer_mt.strict_yaml import dump_yaml
 PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
 Width = Annotated[int, Field(gt=0, le=65_536)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
@@ -39,6 +40,7 @@ class Source(Section):
 
     source: str | None = None
     target: str | list[str] | None = None  # several references in test sets
+    alignment: str | None = None  # word links of two text files, for training.guided_alignment
     tsv: str | None = None
     jsonl: str | None = None
     parquet: str | None = None
@@ -63,6 +65,8 @@ class Source(Section):
             raise ValueError("'name', 'split' and 'revision' go with 'hub'; leave them out")
         if self.stream and (self.hub is None or self.split is None):
             raise ValueError("'stream' goes with 'hub' and 'split'; give both, or leave it out")
+        if self.source is None and self.alignment is not None:
+            raise ValueError("'alignment' goes with 'source' and 'target'; leave it out")
         return self
 
     @model_validator(mode="after")
@@ -132,6 +136,9 @@ class Data(Section):
         for split, sources in (("train", self.train), ("valid", (self.valid or {}).values())):
             if any(source.references > 1 for source in sources):
                 raise ValueError(f"{split}: several references are for the test set only; give one")
+        for name, source in (*(self.valid or {}).items(), *(self.test or {}).items()):
+            if source.alignment is not None:
+                raise ValueError(f"{name}: 'alignment' is for data.train only; leave it out")
         for name in (*(self.valid or ()), *(self.test or ())):
             if not name.replace("-", "").replace("_", "").isalnum():
                 raise ValueError(f"'{name}': not a name of a set; use letters, digits, '-' and '_'")
@@ -161,9 +168,19 @@ SIZES: dict[str, dict[str, int]] = {
 }
 
 
-class Model(Section):
+Score = Literal[  # the list of scores; each is the class of that name in model/scores.py
+    "scaled_dot",
+    "dot",
+    "general",
+    "additive",
+    "concat",
+]
+
+
+class Transformer(Section):
     """The Transformer. ``size`` sets layers, width, feed_forward and heads; each can be overridden."""
 
+    kind: Literal["transformer"] = "transformer"
     size: Literal["tiny", "small", "base", "big"] = "small"
     layers: int = Field(default=6, gt=0, le=1000)  # of the encoder, and as many of the decoder
     width: Width = 512
@@ -173,8 +190,11 @@ class Model(Section):
     activation: Literal["relu", "gelu", "swiglu"] = "relu"
     norm: Literal["layer", "rms"] = "layer"
     norm_position: Literal["pre", "post"] = "pre"
-    positions: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
+    positions: Literal["sinusoidal", "learned", "rotary", "none"] = "sinusoidal"
     max_positions: PositiveInt = 1024  # rows of the table of learned positions
+    score: Score = "scaled_dot"
+    self_attention: Literal["full", "window", "linear"] = "full"
+    window: PositiveInt = 8  # positions on either side that self_attention: window sees
 
     @model_validator(mode="before")
     @classmethod
@@ -188,6 +208,55 @@ class Model(Section):
         if self.width % (2 * self.heads):
             raise ValueError(f"width {self.width} is not an even multiple of heads {self.heads}; change one of them")
         return self
+
+    @property
+    def learns_positions(self) -> bool:
+        """Whether weights depend on ``max_positions``."""
+        return self.positions == "learned"
+
+
+class Recurrent(Section):
+    """The recurrent encoder-decoder, bidirectional and with attention."""
+
+    kind: Literal["recurrent"] = "recurrent"
+    cell: Literal["gru", "lstm"] = "gru"
+    layers: int = Field(default=1, gt=0, le=1000)  # of the encoder, and as many of the decoder
+    width: Width = 512  # of a decoder state; each direction of the encoder has half of it
+    dropout: Fraction = 0.2
+    attention: Literal["soft", "local", "hard", "none"] = "soft"
+    score: Score = "additive"
+    window: PositiveInt = 10  # positions on either side of the centre that attention: local sees
+    input_feeding: bool = True  # a decoder step reads what the one before it made of its attention
+
+    learns_positions: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _halves(self) -> Self:
+        if self.width % 2:
+            raise ValueError(f"width {self.width} is odd; each direction of the encoder needs half of it")
+        return self
+
+
+Model = Annotated[Transformer | Recurrent, Field(discriminator="kind")]
+MODELS: dict[str, type[Transformer] | type[Recurrent]] = {"transformer": Transformer, "recurrent": Recurrent}
+
+
+def as_trained(model: dict[str, Any]) -> dict[str, Any]:
+    """The model of a checkpoint's manifest, with the defaults of keys that did not exist when it was written.
+
+    Raises ValidationError when it is none.
+    """
+    model = {"kind": "transformer", **model}
+    return MODELS[model["kind"]].model_validate(model).model_dump()
+
+
+class TeacherForcing(Section):
+    """How often the decoder reads the target's token, and not its own: always, unless ``ratio`` or ``decay`` is set."""
+
+    ratio: Share = 1.0  # the probability, at first
+    decay: Literal["none", "linear", "exponential", "inverse_sigmoid"] = "none"
+    half: PositiveInt = 10_000  # the step at which it has fallen to half of what it was
+    least: Share = 0.0  # below which it does not fall
 
 
 class Training(Section):
@@ -205,6 +274,7 @@ class Training(Section):
     warmup_steps: PositiveInt = 1000
     learning_rate: Positive | None = None  # the peak; left out: Noam's own scale, D^-1/2 · warmup^-1/2
     label_smoothing: Fraction = 0.1
+    guided_alignment: NonNegative = 0.0  # the weight of the loss that teaches attention the links of data.train
     adam_betas: tuple[Fraction, Fraction] = (0.9, 0.98)
     weight_decay: NonNegative = 0.0
     clip_norm: Positive = 1.0
@@ -215,6 +285,7 @@ class Training(Section):
     average: bool = True  # at the end, validate the average of the checkpoints kept
     best_by: Literal["bleu", "nll"] = "bleu"
     patience: PositiveInt | None = 10  # validations without a better one that end the run
+    teacher_forcing: TeacherForcing = TeacherForcing()
     samples: int = Field(default=3, ge=0, lt=2**31)  # validation sentences whose translation is shown
     tensorboard: bool = False  # curves in run_dir/tensorboard, too
 
@@ -250,19 +321,41 @@ class Config(Section):
     languages: Languages
     data: Data
     tokenizer: Tokenizer = Tokenizer()
-    model: Model = Model()
+    model: Model = Transformer()
     training: Training = Training()
     decoding: Decoding = Decoding()
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     seed: int = Field(default=1, ge=0, lt=2**32)
     run_dir: str = Field(min_length=1)
 
+    @field_validator("model", mode="before")
+    @classmethod
+    def _kind_of_model(cls, values: Any) -> Any:
+        return {"kind": "transformer", **values} if isinstance(values, dict) else values
+
     @model_validator(mode="after")
     def _positions_suffice(self) -> Self:
-        if self.model.positions == "learned" and self.model.max_positions <= self.data.max_length:
+        model = self.model
+        if isinstance(model, Transformer) and model.learns_positions and model.max_positions <= self.data.max_length:
             longest = self.data.max_length
             raise ValueError(
-                f"model.max_positions {self.model.max_positions} is too small; it must exceed data.max_length {longest}"
+                f"model.max_positions {model.max_positions} is too small; it must exceed data.max_length {longest}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _guide_is_there(self) -> Self:
+        if not self.training.guided_alignment:
+            return self
+        if all(source.alignment is None for source in self.data.train):
+            raise ValueError(
+                "training.guided_alignment is set, but no corpus of data.train has word links; give their file, such "
+                "as train: {source: FILE, target: FILE, alignment: FILE}"
+            )
+        if isinstance(self.model, Recurrent) and self.model.attention in ("hard", "none"):
+            raise ValueError(
+                f"training.guided_alignment has no gradient with model.attention {self.model.attention}; take soft or "
+                "local, or leave it out"
             )
         return self
 

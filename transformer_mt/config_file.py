@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from transformer_mt.config import KINDS, Config, Section, Source
+from transformer_mt.config import KINDS, MODELS, Config, Section, Source
 from transformer_mt.errors import ConfigError, missing, unreadable
 from transformer_mt.strict_yaml import KeyPath, parse_yaml
 
@@ -30,7 +30,7 @@ def _apply(tree: dict[str, Any], assignment: str, lines: dict[KeyPath, int]) -> 
     for depth, part in enumerate(path[:-1], start=1):
         child = node.get(part)
         if part == "model" and isinstance(child, str):
-            child = {"size": child}
+            child = {_short(child): child}
         if not isinstance(child, dict):
             child, replaced = {}, min(replaced, path[:depth], key=len)
         node[part] = child
@@ -39,6 +39,11 @@ def _apply(tree: dict[str, Any], assignment: str, lines: dict[KeyPath, int]) -> 
     for stale in [line for line in lines if line[: len(replaced)] == replaced]:
         del lines[stale]
     return path
+
+
+def _short(model: str) -> str:
+    """The key that ``model: NAME`` stands for."""
+    return "kind" if model in MODELS else "size"
 
 
 def _section_in(annotation: Any) -> type[Section] | None:
@@ -54,6 +59,9 @@ def _section_at(path: KeyPath) -> type[Section] | None:
     for part in path:
         if section is Source:  # the number or the name of one of several
             continue
+        if section in MODELS.values() and part in MODELS:
+            section = MODELS[str(part)]
+            continue
         field = None if section is None else section.model_fields.get(str(part))
         section = None if field is None else _section_in(field.annotation)
     return section
@@ -68,6 +76,9 @@ def _sections(path: KeyPath) -> list[str]:
 def _nearest(path: KeyPath) -> str:
     """What an unknown key may have been meant to be: one of its place, one of another section, or what is known."""
     key, known = str(path[-1]), _sections(path)
+    for kind in MODELS:
+        if path[0] == "model" and path[1] != kind and key in _sections(("model", kind, "")):
+            return f"it goes with kind: {kind}"
     elsewhere = {
         field: f"{section}.{field}"
         for section in Config.model_fields
@@ -96,10 +107,19 @@ _GIVE = {
 }
 
 
+def _keys(path: KeyPath) -> KeyPath:
+    """The keys of a path of pydantic's, which also names the branch of a union that it took."""
+    if path[:1] == ("model",) and path[1:2] and path[1] in MODELS:
+        path = ("model", *path[2:])
+    return tuple(part for part in path if part not in ("str", "int", "list[str]"))
+
+
 def _complaint(error: Any) -> str:
     """One pydantic error in our words."""
     path, kind = tuple(error["loc"]), error["type"]
-    key = ".".join(map(str, path))
+    key = ".".join(map(str, _keys(path)))
+    if kind == "union_tag_invalid":
+        return f"{key}.kind: got '{error['ctx']['tag']}'; expected {' or '.join(MODELS)}"
     if kind == "extra_forbidden":
         return f"{key}: unknown key; {_nearest(path)}"
     if kind == "missing":
@@ -153,11 +173,9 @@ def _explain(error: ValidationError, name: str, lines: dict[KeyPath, int], given
     # A misspelt key is told before the missing one that it was meant to be.
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     more = error.error_count() - 1
-    # A union such as ``str | list[str]`` adds the name of its branch to the path; keys are what the file has.
-    path = tuple(p for p in first["loc"] if p not in ("str", "int", "list[str]"))
+    path = _keys(first["loc"])
     if path[:1] == ("data",) and path[:3] not in lines:
-        path = path[:2] + path[3:]  # the only corpus of a list, the only set of a split
-    first["loc"] = path
+        path = first["loc"] = path[:2] + path[3:]  # the only corpus of a list, the only set of a split
     inside = next((g for g in sorted(given, key=len) if g[: len(path)] == path), None)
     while path and path not in lines and path not in given:
         path = path[:-1]
@@ -200,7 +218,7 @@ def _absolute(config: Config) -> Config:
     """Make paths absolute: a run directory must not depend on where it was started from."""
 
     def source(given: Source) -> Source:
-        kinds = ("source", "tsv", "jsonl", "parquet")
+        kinds = ("source", "alignment", "tsv", "jsonl", "parquet")
         update: dict[str, Any] = {k: _here(path) for k in kinds if (path := getattr(given, k)) is not None}
         if isinstance(given.target, str):
             update["target"] = _here(given.target)
@@ -243,6 +261,11 @@ def _origin(run: str, tree: dict[str, Any], where: str, chain: tuple[Path, ...])
     return base.run_dir, base
 
 
+def _extends(model: dict[str, Any], base: Config) -> bool:
+    """Whether a model is that of another run, but for what it says itself."""
+    return "size" not in model and model.get("kind", base.model.kind) == base.model.kind
+
+
 def _inherit(tree: dict[str, Any], name: str, chain: tuple[Path, ...]) -> None:
     """Fill ``model`` and ``tokenizer`` with those of the run that training starts from.
 
@@ -253,7 +276,7 @@ def _inherit(tree: dict[str, Any], name: str, chain: tuple[Path, ...]) -> None:
     if isinstance(training, dict) and isinstance(start, str):
         start, base = _origin(start, tree, f"{name}: training.start_from", chain)
         tree["training"] = {**training, "start_from": start}
-        if isinstance(model := tree.get("model", {}), dict) and "size" not in model:
+        if isinstance(model := tree.get("model", {}), dict) and _extends(model, base):
             tree["model"] = {**base.model.model_dump(), **model}
         if tokenizer is None:
             tree["tokenizer"] = tokenizer = {"from": start}
@@ -306,7 +329,7 @@ def load_config(argument: Path, overrides: Sequence[str] = (), *, chain: tuple[P
     if argument.is_dir() and ("run_dir",) not in given:
         tree["run_dir"] = _here(str(argument))  # wherever it was moved to
     if isinstance(tree.get("model"), str):
-        tree["model"] = {"size": tree["model"]}
+        tree["model"] = {_short(tree["model"]): tree["model"]}
     if not argument.is_dir():  # the configuration of a run is whole already
         _inherit(tree, str(path), (*chain, path.resolve()))
     try:

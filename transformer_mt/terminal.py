@@ -1,5 +1,6 @@
 """What is shown on the terminal while work goes on: stderr only, calm, and plain when it is no terminal."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from rich.text import Text
 from transformer_mt.streams import Log
 
 _STYLES = {"bold": 1, "dim": 2, "yellow": 33}
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufffe\uffff]")
 
 
 def is_terminal() -> bool:
@@ -52,6 +54,11 @@ def _print(line: str, style: str) -> None:
 def warn(line: str) -> None:
     """Print a warning to stderr."""
     _print(f"warning: {line}", style="yellow")
+
+
+def visible(text: str) -> str:
+    """Text that may stand beside other text: what would move the cursor, or turn the direction, becomes U+FFFD."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def percent(part: float, whole: float) -> str:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -20,9 +21,11 @@ from transformer_mt.decoding.beam import beam_search
 from transformer_mt.decoding.greedy import greedy
 from transformer_mt.decoding.hypothesis import Hypothesis, length_limits
 from transformer_mt.device import choose_device, choose_precision
-from transformer_mt.errors import ArtefactError
+from transformer_mt.errors import ArtefactError, ConfigError
 from transformer_mt.memory import keep_freed_memory
+from transformer_mt.model.encoder_decoder import EncoderDecoder
 from transformer_mt.model.packing import packed
+from transformer_mt.model.recurrent import Recurrent
 from transformer_mt.model.transformer import Transformer
 from transformer_mt.rundir import RunDirectory
 from transformer_mt.special import BOS, EOS, PAD
@@ -32,6 +35,8 @@ LONGEST_SOURCE = 1024  # pieces; training sees 256 at most, and attention grows 
 _BATCH_POSITIONS = 8192  # padded source positions of a batch, whatever its number of lines
 _SCORE_POSITIONS = 2048  # padded positions whose distributions over the vocabulary are held at once
 _READ_AHEAD = 32  # batches that are sorted by length together
+_ATTENTION_AHEAD = 4  # the same where the weights of all pairs are held: a megabyte a pair, of large models
+_ATTENTION_CELLS = 1 << 20  # of each head, that are held at once
 _UNDETERMINED = config.Languages(source="und", target="und")  # the code of ISO 639-2
 
 
@@ -57,6 +62,17 @@ class Translation:
 _Chunk = tuple[Sequence[int], list[str]]  # lines and their numbers
 
 
+class Attention(NamedTuple):
+    """The pieces of a pair, end tokens left out, and its attention [L, H, T + 1, S + 1], with those.
+
+    Row t is of the position that reads target piece t - 1, or the begin token, and predicts piece t, or the end token.
+    """
+
+    source: list[str]
+    target: list[str]
+    weights: Tensor
+
+
 class Batch(NamedTuple):
     """Encoded lines that are translated together, the ``rows`` of a chunk whose ``results`` are being gathered."""
 
@@ -71,7 +87,7 @@ class Translator:
 
     def __init__(
         self,
-        model: Transformer,
+        model: EncoderDecoder,
         tokenizer: Tokenizer,
         decoding: config.Decoding,
         device: torch.device,
@@ -81,7 +97,7 @@ class Translator:
         self.model, self.tokenizer, self.decoding, self.device = model, tokenizer, decoding, device
         self.languages = languages  # whose rules split and join sentences
         self._precision = choose_precision(decoding.precision, device)
-        self._packed: Transformer | None = None
+        self._packed: EncoderDecoder | None = None
 
     @classmethod
     def load(cls, run: str | Path, checkpoint: str = "best", overrides: Sequence[str] = ()) -> Self:
@@ -250,7 +266,7 @@ class Translator:
         return encoded
 
     @property
-    def packed(self) -> Transformer:
+    def packed(self) -> EncoderDecoder:
         """The model made ready for decoding, of the weights as they were at its first use."""
         if self._packed is None:
             self._packed = packed(self.model, self._precision)
@@ -306,13 +322,56 @@ class Translator:
         lengths = [max(len(source), len(target)) if source else 0 for source, target in zip(sources, gold, strict=True)]
         for batch in by_length(lengths, self.decoding.batch_size, _SCORE_POSITIONS):
             target = padded([[BOS, *gold[n]] for n in batch]).to(self.device)
-            hidden = self.packed(padded([sources[n] for n in batch]).to(self.device), target[:, :-1])
+            hidden = self.packed(padded([sources[n] for n in batch]).to(self.device), target[:, :-1]).hidden
             logits = self.packed.logits(hidden).float()  # [B, T, V]
             if searched:
                 logits[:, 0, EOS] = float("-inf")
             log_p = logits.log_softmax(-1).gather(2, target[:, 1:, None])[:, :, 0]
             for number, values in zip(batch, log_p.tolist(), strict=True):
                 results[number] = values[: len(gold[number])]
+            if progress is not None:
+                progress(len(batch))
+        return results
+
+    def attention(
+        self, sources: Sequence[str], targets: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> Iterator[Attention]:
+        """For each pair, in order, what the model attends to as it reads the given translation.
+
+        A side without text has no pieces, one that is too long is cut; ``progress`` is called as in :meth:`stream`.
+        Raises ConfigError for a model without attention.
+        """
+        ahead = self.decoding.batch_size * _ATTENTION_AHEAD
+        for first in range(0, len(sources), ahead):
+            numbers = range(first + 1, min(first + ahead, len(sources)) + 1)
+            ids = [line or [EOS] for line in self.encode(sources[first : first + ahead], numbers)]
+            gold = self.tokenizer.encode_target(targets[first : first + ahead])
+            for number, line in zip(numbers, gold, strict=True):
+                if len(line) >= self.longest:
+                    warn(f"line {number}: a translation of {len(line)} pieces is too long; cut to {self.longest - 1}, "
+                         "split it")  # fmt: skip
+                    del line[self.longest - 1 :]
+            name_source, name_target = self.tokenizer.source.id_to_piece, self.tokenizer.target.id_to_piece
+            for part in _bounded([len(source) * (len(target) + 1) for source, target in zip(ids, gold, strict=True)]):
+                found = self._attended(ids[part], gold[part], progress)
+                for source, target, weights in zip(ids[part], gold[part], found, strict=True):
+                    yield Attention(name_source(source[:-1]), name_target(target), weights)
+
+    @torch.inference_mode()
+    def _attended(
+        self, sources: list[list[int]], gold: list[list[int]], progress: Callable[[int], None] | None
+    ) -> list[Tensor]:
+        """The attention [L, H, T + 1, S] of encoded pairs, on the CPU, by the plain model."""
+        results = [torch.empty(0)] * len(gold)
+        lengths = [max(len(source), len(target) + 1) for source, target in zip(sources, gold, strict=True)]
+        for batch in by_length(lengths, self.decoding.batch_size, _SCORE_POSITIONS):
+            source, target = padded([sources[n] for n in batch]), padded([[BOS, *gold[n]] for n in batch])
+            weights = self.model(source.to(self.device), target.to(self.device), attention=True).attention
+            if weights is None:
+                raise ConfigError("model.attention: none, so there is nothing to look at; use a model with attention")
+            for row, number in enumerate(batch):
+                part = slice(len(gold[number]) + 1), slice(len(sources[number]))
+                results[number] = torch.stack([layer[row][:, *part].float().cpu() for layer in weights])
             if progress is not None:
                 progress(len(batch))
         return results
@@ -341,10 +400,22 @@ def by_length(lengths: Sequence[int], size: int, positions: int) -> Iterator[lis
         start += count
 
 
+def _bounded(cells: Sequence[int]) -> Iterator[slice]:
+    """Neighbours that have so many cells of attention together, one at least."""
+    start, total = 0, 0
+    for number, count in enumerate(cells):
+        if total + count > _ATTENTION_CELLS and number > start:
+            yield slice(start, number)
+            start, total = number, 0
+        total += count
+    yield slice(start, len(cells))
+
+
 def _refuse_other_model(settings: config.Model, trained: Any, name: str) -> None:
     """Weights alone do not tell the number of heads. Raises ArtefactError when the model is another one."""
-    now = settings.model_dump()
-    before = trained if isinstance(trained, dict) else {}
+    now, before = settings.model_dump(), dict[str, Any]()
+    with suppress(TypeError, ValueError, KeyError):
+        before = config.as_trained(trained)
     changed = [f"model.{key} is {now[key]} but was {before.get(key)}" for key in now if now[key] != before.get(key)]
     if changed:
         raise ArtefactError(
@@ -352,9 +423,12 @@ def _refuse_other_model(settings: config.Model, trained: Any, name: str) -> None
         )
 
 
-def make_model(settings: config.Model, tokenizer: Tokenizer) -> Transformer:
+def make_model(settings: config.Model, tokenizer: Tokenizer) -> EncoderDecoder:
     """The untrained model of a configuration, for a tokenizer's vocabularies."""
-    return Transformer(settings, tokenizer.source_size, None if tokenizer.joint else tokenizer.target_size)
+    vocabularies = tokenizer.source_size, None if tokenizer.joint else tokenizer.target_size
+    if isinstance(settings, config.Recurrent):
+        return Recurrent(settings, *vocabularies)
+    return Transformer(settings, *vocabularies)
 
 
 def padded(ids: Sequence[Sequence[int]]) -> Tensor:

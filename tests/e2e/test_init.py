@@ -11,7 +11,7 @@ import yaml
 
 from tests.conftest import Mt, Result, toy_pairs, write_lines
 from transformer_mt import starter
-from transformer_mt.config import Languages
+from transformer_mt.config import Languages, Transformer
 from transformer_mt.config_file import load_config
 from transformer_mt.data.advice import advise
 from transformer_mt.data.tokenizer import default_vocab_size
@@ -102,6 +102,7 @@ def test_the_configuration_loads_whatever_the_size(here: Path, pairs: int, gpu: 
     text = starter.render(files, pairs, Languages(source="de", target="en"), sets, advice, Path("de-en.yaml"))
     Path("de-en.yaml").write_text(text, encoding="utf-8")
     config = load_config(Path("de-en.yaml"))
+    assert isinstance(config.model, Transformer)
     assert config.model.size == advice.size
     assert config.model.dropout == advice.dropout
     assert (config.tokenizer.vocab_size or advice.vocab_size) == default_vocab_size(pairs)

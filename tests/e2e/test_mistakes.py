@@ -40,8 +40,9 @@ TRAIN = "{source: train.xx, target: train.yy}"
 VALID = "  valid: {source: valid.xx, target: valid.yy}\n"
 SETTINGS = (
     "batch_tokens, device_tokens, max_steps, max_epochs, max_minutes, precision, start_from, subword_sampling, "
-    "schedule, warmup_steps, learning_rate, label_smoothing, adam_betas, weight_decay, clip_norm, log_every, "
-    "save_every, validate_every, keep_last, average, best_by, patience, samples, tensorboard"
+    "schedule, warmup_steps, learning_rate, label_smoothing, guided_alignment, adam_betas, weight_decay, clip_norm, "
+    "log_every, save_every, validate_every, keep_last, average, best_by, patience, teacher_forcing, samples, "
+    "tensorboard"
 )
 KINDS = "{source: FILE, target: FILE}, {tsv: FILE}, {jsonl: FILE}, {parquet: FILE}, {hub: OWNER/NAME, split: SPLIT}"
 SECTIONS = "languages, data, tokenizer, model, training, decoding, device, seed, run_dir"
@@ -103,9 +104,9 @@ PATHS: list[Mistake] = [
     ("output to a folder that is not there", {}, "translate run test.xx --output out/test.yy", 6,
      "--output out/test.yy: there is no folder out; make it, or choose another"),
     ("output to a folder", {"out/": ""}, "translate run test.xx --output out", 6,
-     "--output out: Is a directory; give a file"),
+     "--output out: is a folder; give a file"),
     ("output to nothing", {}, "translate run test.xx --output ''", 6,
-     "--output .: Is a directory; give a file"),
+     "--output .: is a folder; give a file"),
     ("output to a device that is full", {}, "translate run test.xx --output /dev/full", 6,
      "--output /dev/full: No space left on device; make room"),
     ("output to a link to itself", {}, "translate run test.xx --output loop", 6,

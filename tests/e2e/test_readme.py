@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.conftest import Mt, toy_pairs, write_lines
-from transformer_mt.config import Config, Data, Decoding, Languages, Model, Source, Tokenizer, Training
+from transformer_mt.config import Config, Data, Decoding, Languages, Recurrent, Source, Tokenizer, Training, Transformer
 from transformer_mt.config_file import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,7 +110,8 @@ def test_own_files_as_the_readme_says(newcomer: Path, mt: Mt, quick_preflight: N
 
 def test_the_path_of_the_researcher(newcomer: Path, mt: Mt, quick_preflight: None) -> None:
     typed = carry_out(mt, "researcher")
-    assert typed == ["init", "check", "train", "train", "train", "eval", "eval", "eval"]
+    assert typed == ["init", "check", "train", "train", "train", "eval", "eval", "eval", "compare", "compare",
+                     "report"]  # fmt: skip
     assert (newcomer / "runs" / "sampling" / "eval" / "test.hyp").is_file()
 
 
@@ -124,7 +125,7 @@ def test_the_path_of_the_engineer(newcomer: Path, mt: Mt, quick_preflight: None)
 
 def test_the_path_of_the_student(newcomer: Path, mt: Mt) -> None:
     assert mt("train", "configs/demo.yaml", *QUICK).code == 0
-    assert carry_out(mt, "student") == ["translate"] * 3 + ["train"] * 3 + ["eval"]
+    assert carry_out(mt, "student") == ["translate"] * 3 + ["align", "report"] + ["train"] * 3 + ["eval"]
 
 
 @pytest.mark.parametrize("page", ["student", "engineer"])
@@ -185,7 +186,7 @@ def test_the_defaults_that_the_page_lists_are_the_defaults() -> None:
 
 
 def test_every_key_of_the_configuration_is_on_its_page() -> None:
-    sections = (Languages, Data, Tokenizer, Model, Training, Decoding, Config)
+    sections = (Languages, Data, Tokenizer, Transformer, Recurrent, Training, Decoding, Config)
     names = [name for section in sections for name in section.model_fields]
     assert len(names) > 40
     for name in {*names, *Source.model_fields} - {"from_"}:
@@ -201,7 +202,7 @@ def test_yaml_on_the_pages_is_understood(tmp_path: Path, monkeypatch: pytest.Mon
             if "start_from" in block:
                 continue  # wants a run: the path of the engineer has one
             tree = {"languages": {"source": "de", "target": "en"}, "run_dir": "x", **yaml.safe_load(block)}
-            tree["data"].setdefault("train", {"hub": "a/b", "split": "train"})
+            tree.setdefault("data", {}).setdefault("train", {"hub": "a/b", "split": "train"})
             (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
             load_config(tmp_path / "c.yaml")
             count += 1
@@ -215,7 +216,8 @@ def test_every_shipped_config_loads(path: Path) -> None:
 
 def test_every_command_of_the_table_has_help_with_an_example(mt: Mt) -> None:
     listed = re.findall(r"^\| `mt (\w+)", README, re.MULTILINE)
-    assert listed == ["init", "check", "tokenize", "train", "eval", "translate", "score", "average", "selftest"]
+    assert listed == ["init", "check", "tokenize", "train", "eval", "translate", "score", "average", "align", "report",
+                      "compare", "selftest"]  # fmt: skip
     for command in listed:
         result = mt(command, "--help")
         assert result.code == 0

@@ -8,10 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from transformer_mt.config import Model
+from transformer_mt import config
 from transformer_mt.decoding.beam import beam_search
 from transformer_mt.decoding.greedy import greedy
+from transformer_mt.model.encoder_decoder import EncoderDecoder
 from transformer_mt.model.packing import packed
+from transformer_mt.model.recurrent import Recurrent
 from transformer_mt.model.transformer import Transformer
 from transformer_mt.special import BOS, EOS
 
@@ -20,13 +22,31 @@ OPTIONS: list[dict[str, Any]] = [
     {"norm_position": "post", "activation": "gelu"},
     {"positions": "rotary", "norm": "rms", "activation": "swiglu"},
     {"positions": "learned"},
+    {"positions": "none", "score": "dot"},
+    {"score": "general"},
+    {"score": "additive", "self_attention": "window", "window": 3},
+    {"score": "concat", "self_attention": "linear"},
+    {"self_attention": "window", "window": 20, "positions": "rotary"},
+    {"self_attention": "linear", "positions": "rotary"},
+]
+RECURRENT: list[dict[str, Any]] = [
+    {"kind": "recurrent"},
+    {"kind": "recurrent", "cell": "lstm", "layers": 2, "score": "dot"},
+    {"kind": "recurrent", "cell": "lstm", "score": "scaled_dot", "input_feeding": False},
+    {"kind": "recurrent", "layers": 2, "score": "general", "attention": "local", "window": 2},
+    {"kind": "recurrent", "score": "concat", "attention": "hard"},
+    {"kind": "recurrent", "attention": "none"},
 ]
 
 
-def model(vocabulary: int = 53, scale: float = 1.0, **options: object) -> Transformer:
+def model(vocabulary: int = 53, scale: float = 1.0, **options: object) -> EncoderDecoder:
     torch.manual_seed(2)
-    small = {"size": "tiny", "layers": 2, "width": 44, "heads": 11, "feed_forward": 29, **options}
-    m = Transformer(Model.model_validate(small), vocabulary).eval()
+    m: EncoderDecoder
+    if options.get("kind") == "recurrent":
+        m = Recurrent(config.Recurrent.model_validate({"width": 44, **options}), vocabulary).eval()
+    else:
+        small = {"size": "tiny", "layers": 2, "width": 44, "heads": 11, "feed_forward": 29, **options}
+        m = Transformer(config.Transformer.model_validate(small), vocabulary).eval()
     with torch.no_grad():
         m.projection.mul_(scale)  # greater weights make distributions less flat
     return m
@@ -40,15 +60,14 @@ def sources(*lengths: int, vocabulary: int = 53) -> torch.Tensor:
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", [*OPTIONS, *RECURRENT], ids=str)
 @torch.inference_mode()
 def test_cached_steps_equal_teacher_forcing(options: dict[str, Any]) -> None:
     """Over a boundary of the cache's blocks of 16, and with rows reordered and dropped on the way."""
     m, source = model(**options), sources(5, 19, 3)
     target = torch.randint(4, 53, (3, 37))
     target[:, 0] = BOS
-    memory = m.encode(source)
-    forced = m.logits(m.decode(memory, target))
+    forced = m.logits(m(source, target).hidden)
     fast = packed(m, torch.float32)
     state, order = fast.start(fast.encode(source), 1), torch.arange(3)
     for t in range(37):
@@ -64,9 +83,37 @@ def test_cached_steps_equal_teacher_forcing(options: dict[str, Any]) -> None:
         torch.testing.assert_close(logits, forced[order, t], atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"self_attention": "window", "window": 3}, {"self_attention": "linear"}, *RECURRENT], ids=str
+)
 @torch.inference_mode()
-def test_beam_one_is_greedy() -> None:
-    m, source = model(scale=3), sources(5, 11, 3, 17, 2)
+def test_rows_of_a_beam_equal_teacher_forcing(options: dict[str, Any]) -> None:
+    """Three rows a sentence that are reordered, repeated and dropped among themselves, and sentences that leave."""
+    beam, source = 3, sources(5, 19, 3)
+    m = model(**options)
+    fast, draw = packed(m, torch.float32), torch.Generator().manual_seed(3)
+    state = fast.start(fast.encode(source), beam)
+    sentences, written = torch.arange(3), torch.full((9, 1), BOS)
+    for t in range(23):
+        logits, state = fast.step(written[:, -1], state)
+        forced = m.logits(m(source.repeat_interleave(beam, 0)[_rows(sentences, beam)], written).hidden[:, -1])
+        torch.testing.assert_close(logits, forced, atol=2e-5, rtol=1e-5)
+        kept = torch.tensor([2, 0]) if t == 9 else torch.arange(len(sentences))
+        parents = torch.randint(beam, (len(kept), beam), generator=draw)
+        rows = (kept[:, None] * beam + parents).flatten()
+        state.select(rows)
+        sentences = sentences[kept]
+        written = torch.cat((written[rows], torch.randint(4, 53, (len(rows), 1), generator=draw)), dim=1)
+
+
+def _rows(sentences: torch.Tensor, beam: int) -> torch.Tensor:
+    return (sentences[:, None] * beam + torch.arange(beam)).flatten()
+
+
+@pytest.mark.parametrize("options", [{}, *RECURRENT], ids=str)
+@torch.inference_mode()
+def test_beam_one_is_greedy(options: dict[str, Any]) -> None:
+    m, source = model(scale=3, **options), sources(5, 11, 3, 17, 2)
     for by_greedy, (by_beam, *others) in zip(greedy(m, source), beam_search(m, source, 1), strict=True):
         assert others == []
         assert by_beam.ids == by_greedy.ids
@@ -83,7 +130,7 @@ def test_a_wide_beam_is_exhaustive_search(alpha: float) -> None:
         m.projection[:3] = -100 * m.projection[3:4].abs()  # padding, unknown and begin are never likely
 
     def log_p(tokens: tuple[int, ...]) -> float:
-        logits = m.logits(m(source, torch.tensor([[BOS, *tokens[:-1]]])))[0]
+        logits = m.logits(m(source, torch.tensor([[BOS, *tokens[:-1]]])).hidden)[0]
         logits[0, EOS] = float("-inf")
         logits[:, :3] = float("-inf")
         return float(logits.log_softmax(-1).gather(1, torch.tensor(tokens)[:, None]).sum())
@@ -114,11 +161,20 @@ def test_a_wide_beam_is_exhaustive_search(alpha: float) -> None:
 
 
 @pytest.mark.parametrize("beam", [1, 5])
-@pytest.mark.parametrize("heads", [1, 2, 11, 22], ids=lambda heads: f"head width {44 // heads}")
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"heads": heads} for heads in (1, 2, 11, 22)),  # of widths 44, 22, 4 and 2
+        {"self_attention": "window", "window": 3},
+        {"self_attention": "linear"},
+        *RECURRENT,
+    ],
+    ids=str,
+)
 @torch.inference_mode()
-def test_any_batch_gives_what_a_sentence_gives_alone(heads: int, beam: int) -> None:
+def test_any_batch_gives_what_a_sentence_gives_alone(options: dict[str, Any], beam: int) -> None:
     """Bit by bit, with neighbours of all lengths: ids, scores and all."""
-    m = packed(model(scale=3, heads=heads), torch.float32)
+    m = packed(model(scale=3, **options), torch.float32)
     lengths = (3, 7, 2, 16, 17, 40, 5, 31, 4)
     batch = sources(*lengths)
 
@@ -131,15 +187,16 @@ def test_any_batch_gives_what_a_sentence_gives_alone(heads: int, beam: int) -> N
         assert search(F.pad(batch[row : row + 1, :n], (0, 40))) == together[row : row + 1], f"length {n}, padded"
 
 
+@pytest.mark.parametrize("options", [{}, *RECURRENT[:2]], ids=str)
 @torch.inference_mode()
-def test_scores_equal_teacher_forcing() -> None:
+def test_scores_equal_teacher_forcing(options: dict[str, Any]) -> None:
     """Σ log p of what beam search found, from one pass over the whole hypothesis."""
-    m, source = model(scale=3), sources(5, 11)
+    m, source = model(scale=3, **options), sources(5, 11)
     for row, hypotheses in enumerate(beam_search(packed(m, torch.float32), source, 4, length_penalty=0.6)):
         for h in hypotheses:
             limit = 2 * (5, 11)[row] + 10
             tokens = [*h.ids, EOS] if len(h.ids) < limit else h.ids
-            logits = m.logits(m(source[row : row + 1], torch.tensor([[BOS, *tokens[:-1]]])))[0]
+            logits = m.logits(m(source[row : row + 1], torch.tensor([[BOS, *tokens[:-1]]])).hidden)[0]
             logits[0, EOS] = float("-inf")
             total = float(logits.log_softmax(-1).gather(1, torch.tensor(tokens)[:, None]).sum())
             assert h.log_probability == pytest.approx(total, abs=1e-4)

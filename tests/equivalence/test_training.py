@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from tests.conftest import toy_pairs
 from transformer_mt import config
 from transformer_mt.checkpoint import Checkpoints, load_weights, model_weights
-from transformer_mt.config import Model, Training
+from transformer_mt.config import Training
 from transformer_mt.data.batching import Batches, Bucket, Position, SubwordSampling
 from transformer_mt.data.store import Pieces, Store, StoreWriter
 from transformer_mt.data.tokenizer import learn
@@ -58,7 +58,7 @@ class Run:
         torch.manual_seed(0)
         sizes = {"size": "tiny", "layers": 1, "width": 22, "heads": 11, "feed_forward": 29}
         vocabulary = VOCABULARY if sampling is None else sampling.tokenizer.source_size
-        self.model = Transformer(Model.model_validate({**sizes, "dropout": dropout}), vocabulary)
+        self.model = Transformer(config.Transformer.model_validate({**sizes, "dropout": dropout}), vocabulary)
         defaults = {"batch_tokens": 200, "device_tokens": device_tokens, "max_steps": 12, "warmup_steps": 4}
         intervals = {"save_every": 4, "validate_every": 4, "log_every": 1}
         self.settings = Training.model_validate(
@@ -100,7 +100,7 @@ def test_accumulated_gradients_equal_those_of_one_large_batch(store: Store, tmp_
 
     run.model.zero_grad()
     batch = Bucket(store.source, store.target, np.concatenate([bucket.rows for bucket in buckets])).collate()
-    logits = run.model.logits(run.model(batch.source, batch.target_in))
+    logits = run.model.logits(run.model(batch.source, batch.target_in).hidden)
     F.cross_entropy(logits.flatten(0, 1), batch.target_out.flatten(), ignore_index=PAD).backward()  # type: ignore[no-untyped-call]
     for name, parameter in run.model.named_parameters():
         torch.testing.assert_close(gradients[name], parameter.grad, atol=1e-5, rtol=1e-4, msg=name)
@@ -302,8 +302,8 @@ class TooLarge:
         self.failures = 0
         backward = run.trainer.gradient._backward
 
-        def limited(bucket: Bucket, tokens: int) -> Any:
-            loss = backward(bucket, tokens)
+        def limited(bucket: Bucket, step: int, tokens: int) -> Any:
+            loss = backward(bucket, step, tokens)
             if bucket.positions > positions:
                 self.failures += 1
                 raise torch.OutOfMemoryError("CUDA out of memory.")

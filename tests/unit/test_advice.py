@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer_mt.config import SIZES, Model, Training
+from transformer_mt import config
+from transformer_mt.config import SIZES, Training
 from transformer_mt.data.advice import advise
 from transformer_mt.data.tokenizer import default_vocab_size
 
@@ -49,7 +50,7 @@ def test_advice_fits_together(pairs: int, tokens: float, gpu: bool) -> None:
     advice = advise(pairs, tokens, gpu=gpu)
     assert advice.vocab_size == default_vocab_size(pairs)
     assert advice.size in SIZES
-    Model(size=advice.size, dropout=advice.dropout)  # type: ignore[arg-type]
+    config.Transformer(size=advice.size, dropout=advice.dropout)  # type: ignore[arg-type]
     Training(
         batch_tokens=advice.batch_tokens,
         warmup_steps=advice.warmup_steps,

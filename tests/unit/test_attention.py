@@ -7,6 +7,7 @@ from torch import Tensor
 
 from transformer_mt.model.attention import MultiHeadAttention, attend
 from transformer_mt.model.masks import attention_bias, causal_mask, padding_mask
+from transformer_mt.model.scores import Dot
 
 # The worked example of many tutorials: three inputs of width 4, keys, queries and values of width 3, unscaled.
 INPUTS = torch.tensor([[1.0, 0, 1, 0], [0, 2, 0, 2], [1, 1, 1, 1]])
@@ -19,7 +20,7 @@ def test_worked_example_of_tutorials() -> None:
     keys, queries, values = INPUTS @ W_KEY, INPUTS @ W_QUERY, INPUTS @ W_VALUE
     assert keys.tolist() == [[0, 1, 1], [4, 4, 0], [2, 3, 1]]
     assert (queries[0] @ keys.T).tolist() == [2, 4, 4]
-    output, weights = attend(queries, keys, values, scale=1.0)
+    output, weights = attend(queries, keys, values, score=Dot(3))
     expected = [[1.9366, 6.6831, 1.5951], [2.0000, 7.9640, 0.0540], [1.9997, 7.7599, 0.3584]]
     torch.testing.assert_close(output, torch.tensor(expected), atol=5e-5, rtol=0)
     torch.testing.assert_close(weights[0], torch.tensor([0.063, 0.468, 0.468]), atol=5e-4, rtol=0)
@@ -74,7 +75,7 @@ def test_equals_naive_loops() -> None:
     allowed = torch.rand(2, 5, 7) < 0.6
     allowed[:, :, 3] = True
     bias = attention_bias(allowed[:, None], torch.float64)
-    ours = layer(x, layer.project(memory), bias)
+    ours, _ = layer(x, layer.project(memory), bias)
     torch.testing.assert_close(ours, naive(layer, x, memory, allowed), atol=1e-6, rtol=1e-6)
 
 
@@ -82,6 +83,6 @@ def test_equals_naive_loops() -> None:
 @given(st.permutations(range(7)))
 def test_without_positions_attention_is_permutation_equivariant(order: list[int]) -> None:
     layer, x = attention(width=12, heads=3), torch.randn(1, 7, 12).double()
-    there = layer(x, layer.project(x), None)[:, order]
+    there = layer(x, layer.project(x), None)[0][:, order]
     shuffled = x[:, order]
-    torch.testing.assert_close(layer(shuffled, layer.project(shuffled), None), there)
+    torch.testing.assert_close(layer(shuffled, layer.project(shuffled), None)[0], there)

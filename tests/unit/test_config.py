@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer_mt.config import SIZES, Config
+from transformer_mt.config import SIZES, Config, Transformer
 from transformer_mt.config_file import load_config
 from transformer_mt.errors import ConfigError
 from transformer_mt.strict_yaml import parse_yaml
@@ -280,10 +280,38 @@ def test_wrong_value_is_refused_with_line_key_and_what_was_given(file: Path, tex
         ("target: train.en", "target: [a, b]", "train: several references are for the test set only"),
         ("target: train.en", "target: {a: b}", "data.train.target"),
         ("target: train.en", "target: train.en, split: train", "data.train"),
+        (
+            "{source: train.de, target: train.en}",
+            "{tsv: train.tsv, alignment: a}",
+            "data.train: 'alignment' goes with 'source' and 'target'; leave it out",
+        ),
+        (
+            "run_dir: runs/x",
+            "training: {guided_alignment: 0.1}\nrun_dir: runs/x",
+            "training.guided_alignment is set, but no corpus of data.train has word links; give their file, such as",
+        ),
+        ("run_dir: runs/x", "training: {guided_alignment: -1}\nrun_dir: runs/x", "training.guided_alignment"),
     ],
 )
 def test_what_is_missing_or_contradicts_itself_is_named(file: Path, old: str, new: str, words: str) -> None:
     assert words in refused(file, MINIMAL.replace(old, new))
+
+
+LINKED = MINIMAL.replace("target: train.en", "target: train.en, alignment: train.align")
+
+
+@pytest.mark.parametrize("attention", ["hard", "none"])
+def test_attention_without_a_gradient_cannot_be_guided(file: Path, attention: str) -> None:
+    text = LINKED + "training: {guided_alignment: 0.1}\nmodel: {kind: recurrent, attention: %s}\n"
+    assert f"has no gradient with model.attention {attention}; take soft or local" in refused(file, text % attention)
+    assert load(file, text % "local").training.guided_alignment == 0.1
+
+
+def test_links_are_for_training_alone_and_their_path_is_made_absolute(file: Path) -> None:
+    path = load(file, LINKED).data.train[0].alignment
+    assert path == str(Path("train.align").absolute())
+    message = refused(file, LINKED.replace("run_dir", "  valid: {source: a, target: b, alignment: c}\nrun_dir"))
+    assert "data: valid: 'alignment' is for data.train only; leave it out" in message
 
 
 @pytest.mark.parametrize(
@@ -320,6 +348,7 @@ def test_sizes_are_those_of_the_papers(
     file: Path, form: str, size: str, layers: int, width: int, feed_forward: int, heads: int
 ) -> None:
     model = load(file, MINIMAL + form.format(size)).model
+    assert isinstance(model, Transformer)
     assert (model.layers, model.width, model.feed_forward, model.heads) == (layers, width, feed_forward, heads)
 
 
@@ -329,6 +358,7 @@ def test_no_size_is_left_untested() -> None:
 
 def test_a_size_can_be_overridden_key_by_key(file: Path) -> None:
     model = load(file, MINIMAL + "model: {size: tiny, layers: 2, dropout: 0.3}\n").model
+    assert isinstance(model, Transformer)
     assert (model.layers, model.width, model.feed_forward, model.heads, model.dropout) == (2, 128, 256, 4, 0.3)
 
 
@@ -352,11 +382,13 @@ def test_set_replaces_a_whole_mapping(file: Path) -> None:
 
 def test_set_of_a_part_keeps_the_rest(file: Path) -> None:
     model = load(file, MINIMAL + "model: {size: tiny, layers: 2}\n", "model.dropout=0.25").model
+    assert isinstance(model, Transformer)
     assert (model.size, model.layers, model.width, model.dropout) == ("tiny", 2, 128, 0.25)
 
 
 def test_set_of_a_part_after_a_size_given_as_a_word(file: Path) -> None:
     model = load(file, MINIMAL + "model: tiny\n", "model.dropout=0.25").model
+    assert isinstance(model, Transformer)
     assert (model.size, model.width, model.dropout) == ("tiny", 128, 0.25)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from transformer_mt.model.linear import Linear, invariant_bmm, outer_product
+from transformer_mt.model.linear import Linear, matmul, outer_product
 from transformer_mt.model.packing import PackedLinear
 
 ROUNDING = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -63,6 +63,6 @@ def test_few_rows_are_computed_as_many_are() -> None:
 def test_a_single_pair_of_matrices_takes_the_kernel_of_many() -> None:
     torch.manual_seed(1)
     left, right = torch.randn(3, 2, 44), torch.randn(3, 44, 16)
-    together = invariant_bmm(left, right)
+    together = matmul(left, right)
     torch.testing.assert_close(together, left @ right)
-    assert torch.equal(invariant_bmm(left[:1], right[:1]), together[:1])
+    assert torch.equal(matmul(left[:1], right[:1]), together[:1])

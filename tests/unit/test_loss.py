@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transformer_mt.training.loss import smoothed_cross_entropy
+from transformer_mt.training.loss import choice_loss, guided_loss, smoothed_cross_entropy
 
 
 def test_one_token_by_hand() -> None:
@@ -51,3 +51,40 @@ def test_bfloat16_stays_close() -> None:
     exact = smoothed_cross_entropy(hidden, projection, target, 0.1).smoothed
     rough = smoothed_cross_entropy(hidden.bfloat16(), projection, target, 0.1).smoothed
     torch.testing.assert_close(rough, exact, rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("told", "reward"),
+    # of the second sentence the third position is padding
+    [(False, [[-1.0, -2.0, -4.0], [-8.0, -16.0]]), (True, [[-7.0, -6.0, -4.0], [-24.0, -16.0]])],
+)
+def test_choice_loss_by_hand(told: bool, reward: list[list[float]]) -> None:
+    """Its value is Σ (R - b)² / 2 - (R - b) log p; choices are taught by R - b, the baseline by b - R, padding by 0."""
+    choice = torch.tensor([[-0.5, -1.0, -2.0], [-0.25, -3.0, -9.0]], requires_grad=True)
+    baseline = torch.tensor([[1.0, -3.0, 0.5], [0.0, -20.0, 5.0]], requires_grad=True)
+    nll, real = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0]), torch.tensor([0, 1, 2, 3, 4])
+    loss = choice_loss(choice, baseline, nll, real, told=told)
+    surprise = [[r - b for r, b in zip(rs, bs, strict=False)] for rs, bs in zip(reward, baseline.tolist(), strict=True)]
+    pairs = [(s, c) for ss, cs in zip(surprise, choice.tolist(), strict=True) for s, c in zip(ss, cs, strict=False)]
+    assert loss.item() == pytest.approx(sum(s * s / 2 - s * c for s, c in pairs))
+    loss.backward()  # type: ignore[no-untyped-call]
+    wanted = torch.tensor([surprise[0], [*surprise[1], 0.0]])
+    torch.testing.assert_close(choice.grad, -wanted)
+    torch.testing.assert_close(baseline.grad, -wanted)
+
+
+def test_guided_loss_by_hand() -> None:
+    """Of one layer and two heads the first is guided; where nothing is to be attended to, nothing is lost.
+
+    What cannot be attended to at all, as outside of a window, costs much, but has no gradient.
+    """
+    head = torch.tensor([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
+    attention = torch.stack([head, torch.full((3, 3), 1 / 3)])[None].requires_grad_()  # [B, H, T, S]
+    guide = torch.tensor([[[0.5, 0.5, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]])
+    loss = guided_loss([attention], guide)
+    assert loss.item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(4) + math.log(1e9))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert attention.grad is not None
+    wanted = torch.zeros(2, 3, 3)
+    wanted[0, 0, :2] = torch.tensor([-0.5 / 0.5, -0.5 / 0.25])
+    torch.testing.assert_close(attention.grad[0], wanted)

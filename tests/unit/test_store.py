@@ -167,6 +167,52 @@ def flip(path: Path, position: int, mask: int = 1) -> None:
     path.write_bytes(content)
 
 
+def linked(folder: Path, count: int) -> list[Ids]:
+    """Write a store of small pairs whose links, two numbers each, are 0 to 2 a pair; return them."""
+    pairs = small_pairs(count)
+    links = [[n % 9, n % 7] * (n % 3) for n in range(count)]
+    folder.mkdir()
+    with StoreWriter(folder, {"source": 4000, "target": 4000, "links": 256}) as writer:
+        for first in range(0, count, 700):
+            part = slice(first, first + 700)
+            ids = [Pieces.of(side) for side in zip(*pairs[part], strict=True)]
+            writer.add([*ids, Pieces.of(links[part])], [Pieces.lines(b"x\n" * len(ids[0]))] * 2)
+    return links
+
+
+def test_links_come_back_and_leave_all_else_as_it_is_without_them(intact: Path, tmp_path: Path) -> None:
+    count = 2 * BLOCK + 7
+    links, store = linked(tmp_path / "s", count), Store(tmp_path / "s")
+    assert read(store) == read(Store(intact))
+    assert store.links is not None
+    assert [store.links[row] for row in range(count)] == links
+    for name in FILES:
+        if not name.endswith(("checksums.npy", "txt", "text.offsets.npy")):
+            assert (tmp_path / "s" / name).read_bytes() == (intact / name).read_bytes()
+    assert {path.name for path in intact.iterdir()} == {*FILES}
+    assert Store(intact).links is None
+
+
+def test_a_store_may_have_no_link_at_all(tmp_path: Path) -> None:
+    linked(tmp_path / "s", 1)
+    store = Store(tmp_path / "s")
+    assert store.links is not None
+    assert store.links.padded(store.block(0)).shape == (1, 0)
+
+
+@pytest.mark.parametrize("damage", ["ids", "offsets", "no ids", "no offsets", "no links"])
+def test_damaged_links_are_found(tmp_path: Path, damage: str) -> None:
+    linked(tmp_path / "s", 2 * BLOCK + 7)
+    for part in ("ids", "offsets"):
+        path = tmp_path / "s" / f"train.links.{part}.npy"
+        if damage in (f"no {part}", "no links"):
+            path.unlink()
+        elif damage == part:
+            flip(path, -1)
+    with pytest.raises(ArtefactError):
+        Store(tmp_path / "s").block(2)
+
+
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("part", ["ids", "offsets"])
 def test_a_flipped_bit_is_found_when_its_block_is_first_used_and_only_there(

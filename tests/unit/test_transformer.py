@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transformer_mt.config import Model
+from transformer_mt import config
 from transformer_mt.model.layers import Dropout
 from transformer_mt.model.transformer import Transformer
 
@@ -17,7 +17,7 @@ VOCABULARY = 37
 def model(**options: object) -> Transformer:
     torch.manual_seed(1)
     small = {"size": "tiny", "layers": 2, "width": 22, "heads": 11, "feed_forward": 29, **options}
-    return Transformer(Model.model_validate(small), VOCABULARY).eval()
+    return Transformer(config.Transformer.model_validate(small), VOCABULARY).eval()
 
 
 def ids(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -27,8 +27,8 @@ def ids(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_shapes_with_distinct_primes() -> None:
     m = model()
     source, target = ids(3, 5), ids(3, 7)
-    assert m(source, target).shape == (3, 7, 22)
-    assert m.logits(m(source, target)).shape == (3, 7, VOCABULARY)
+    assert m(source, target).hidden.shape == (3, 7, 22)
+    assert m.logits(m(source, target).hidden).shape == (3, 7, VOCABULARY)
     state = m.start(m.encode(source), 2)
     logits, _ = m.step(ids(6), state)
     assert logits.shape == (6, VOCABULARY)
@@ -46,10 +46,10 @@ OPTIONS = {
 def test_every_option_is_causal_and_learns(choice: tuple[str, ...]) -> None:
     m = model(**dict(zip(OPTIONS, choice, strict=True)))
     source, target = ids(2, 5), ids(2, 7)
-    hidden = m(source, target)
+    hidden = m(source, target).hidden
     changed = target.clone()
     changed[:, 4] = (changed[:, 4] + 1) % VOCABULARY
-    after = m(source, changed)
+    after = m(source, changed).hidden
     torch.testing.assert_close(after[:, :4], hidden[:, :4])
     assert (after[:, 4:] != hidden[:, 4:]).any()
     hidden.sum().backward()
@@ -63,7 +63,7 @@ def test_a_later_token_never_changes_an_earlier_output(place: int, token: int) -
     m, source, target = model(), ids(1, 6), ids(1, 9)
     changed = target.clone()
     changed[0, place] = token
-    torch.testing.assert_close(m(source, changed)[:, :place], m(source, target)[:, :place])
+    torch.testing.assert_close(m(source, changed).hidden[:, :place], m(source, target).hidden[:, :place])
 
 
 @settings(deadline=None, max_examples=20)
@@ -72,7 +72,9 @@ def test_padding_never_changes_anything(extra: int, more_target: int) -> None:
     m, source, target = model(), ids(2, 6), ids(2, 5)
     padded_source = torch.nn.functional.pad(source, (0, extra))
     padded_target = torch.nn.functional.pad(target, (0, more_target))
-    torch.testing.assert_close(m(padded_source, padded_target)[:, :5], m(source, target), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        m(padded_source, padded_target).hidden[:, :5], m(source, target).hidden, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_the_encoder_knows_the_order_of_words() -> None:
@@ -80,6 +82,52 @@ def test_the_encoder_knows_the_order_of_words() -> None:
         m, source = model(positions=positions), ids(1, 6)
         there = m.encode(source).hidden[0, :6].flip(0)
         assert not torch.allclose(m.encode(source.flip(1)).hidden[0, :6], there, atol=1e-3), positions
+
+
+def test_without_positions_the_encoder_does_not_know_it() -> None:
+    """Words in another order are encoded as before, in that order; the decoder, causal, still knows that of its own."""
+    m, source, target = model(positions="none"), ids(1, 6), ids(1, 5)
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    torch.testing.assert_close(m.encode(source[:, order]).hidden[0, :6], m.encode(source).hidden[0, :6][order])
+    torch.testing.assert_close(m(source[:, order], target).hidden, m(source, target).hidden)
+    assert not torch.allclose(m(source, target.flip(1)).hidden.flip(1), m(source, target).hidden, atol=1e-3)
+
+
+@settings(deadline=None, max_examples=15)
+@given(places=st.lists(st.booleans(), min_size=14, max_size=14))
+def test_tokens_of_its_own_are_those_that_a_first_pass_finds_likeliest(places: list[bool]) -> None:
+    """Mihaylova and Martins 2019: position t reads the likeliest token after the target's first t, never at t = 0."""
+    m, source, target = model(), ids(2, 5), ids(2, 7)
+    own = torch.tensor(places).view(2, 7)
+    first = m.logits(m(source, target).hidden)
+    mixed = target.clone()
+    for b, t in itertools.product(range(2), range(1, 7)):
+        if own[b, t]:
+            mixed[b, t] = first[b, t - 1].argmax()
+    assert (mixed != target).sum() > 0 or own[:, 1:].sum() < 3
+    found, wanted = m(source, target, own=own).hidden, m(source, mixed).hidden
+    torch.testing.assert_close(found, wanted)
+    up, parameters = torch.randn_like(found), list(m.parameters())
+    ours, theirs = (torch.autograd.grad(hidden, parameters, up) for hidden in (found, wanted))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_none_of_its_own_is_teacher_forcing() -> None:
+    m, source, target = model(), ids(2, 5), ids(2, 7)
+    own = torch.zeros(2, 7, dtype=torch.bool)
+    assert torch.equal(m(source, target, own=own).hidden, m(source, target).hidden)
+
+
+def test_attention_that_was_asked_for_is_that_of_each_layer_and_head() -> None:
+    m, source, target = model(), ids(2, 5), ids(2, 7)
+    source[1, 3:] = 0
+    seen = m(source, target, attention=True).attention
+    assert seen is not None
+    assert [weights.shape for weights in seen] == [(2, 11, 7, 5)] * 2
+    for weights in seen:
+        torch.testing.assert_close(weights.sum(-1), torch.ones(2, 11, 7))
+        assert weights[1, ..., 3:].count_nonzero() == 0
+    assert m(source, target).attention is None
 
 
 def test_a_joint_vocabulary_has_one_embedding_and_separate_ones_have_two() -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.conftest import toy_pairs
-from transformer_mt import Translator
-from transformer_mt.config import Decoding, Languages, Model
+from transformer_mt import Translator, config
+from transformer_mt.config import Decoding, Languages
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.decoding.hypothesis import Hypothesis
 from transformer_mt.errors import ArtefactError, ConfigError
@@ -80,7 +80,7 @@ def test_ten_thousand_words_give_one_line_and_a_warning(
 
 def test_learned_positions_end_a_translation_and_cut_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     """A model with 20 positions, untrained: nothing it reads or writes is longer."""
-    settings = Model.model_validate(
+    settings = config.Transformer.model_validate(
         {"size": "tiny", "layers": 1, "width": 22, "heads": 1, "positions": "learned", "max_positions": 20}
     )
     tokenizer = Mock(spec=Tokenizer, source_size=31, target_size=31, joint=True)

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from transformer_mt.checkup.preflight import Preflight
-from transformer_mt.config import Config
+from transformer_mt.config import Config, Transformer
 from transformer_mt.data.advice import Advice
 from transformer_mt.data.coverage import Coverage
 from transformer_mt.data.doctor.examination import Examination, Finding
@@ -110,9 +110,9 @@ def _unknown(coverage: dict[str, Coverage]) -> list[Finding]:
 def _settings(config: Config, advice: Advice) -> list[Finding]:
     """Where the configuration is far from what is advised."""
     findings = []
-    sizes = ("tiny", "small", "base", "big")
-    if sizes.index(config.model.size) > sizes.index(advice.size):
-        message = f"model: {config.model.size} is more than advised; take {advice.size}: {advice.why['model.size']}"
+    sizes, model = ("tiny", "small", "base", "big"), config.model
+    if isinstance(model, Transformer) and sizes.index(model.size) > sizes.index(advice.size):
+        message = f"model: {model.size} is more than advised; take {advice.size}: {advice.why['model.size']}"
         findings.append(Finding("model size", "note", message, []))
     if config.model.dropout < advice.dropout / 2:
         message = (

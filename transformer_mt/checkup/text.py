@@ -1,17 +1,16 @@
 """The report for the terminal."""
 
-import re
 from collections.abc import Iterator
 
 from transformer_mt.checkup.preflight import Preflight
 from transformer_mt.checkup.report import Report
+from transformer_mt.config import Transformer
 from transformer_mt.data.cleaning import shown
 from transformer_mt.data.doctor.examination import Examination
-from transformer_mt.terminal import percent
+from transformer_mt.terminal import percent, visible
 from transformer_mt.training.metrics import duration
 
 _BARS = " ▁▂▃▄▅▆▇█"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # of a corpus, it should not reach a terminal
 
 
 def lines(report: Report) -> Iterator[str]:
@@ -37,7 +36,7 @@ def lines(report: Report) -> Iterator[str]:
         yield "  none; looked for shifted, swapped and leaked lines, other languages and scripts, and odd settings"
     for finding in report.findings:
         yield f"  {finding.severity}: {finding.message}"
-        yield from (f"    {_CONTROL.sub(' ', example)}" for example in finding.examples)
+        yield from (f"    {visible(example)}" for example in finding.examples)
     yield f"Verdict: {report.verdict}"
 
 
@@ -59,10 +58,11 @@ def _lengths(examination: Examination) -> Iterator[str]:
 
 def _advice(report: Report) -> Iterator[str]:
     """What is configured beside what is advised."""
+    model = report.config.model
     configured = {
         "tokenizer.vocab_size": report.store["vocabulary"]["target"],
-        "model.size": report.config.model.size,
-        "model.dropout": report.config.model.dropout,
+        **({"model.size": model.size} if isinstance(model, Transformer) else {}),
+        "model.dropout": model.dropout,
     }
     for key, value in configured.items():
         advised = getattr(report.advice, key.split(".")[1])

@@ -8,13 +8,14 @@ and what comes at a position is a pure function of the position and the seed.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from transformer_mt.data.links import Links
 from transformer_mt.data.store import BLOCK, Array, Pieces, Side, Store
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.errors import ArtefactError, ConfigError
@@ -40,25 +41,31 @@ class Batch:
     """A micro-batch, padded.
 
     ``source`` [B, S] ends with an end token, ``target_in`` [B, T] starts with a begin token, ``target_out`` [B, T] ends
-    with an end token; all are int64.
+    with an end token; all are int64. ``guide`` [B, T, S] is what each position should attend to: see ``Links.guide``.
     """
 
     source: Tensor
     target_in: Tensor
     target_out: Tensor
+    guide: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
-        return Batch(*(t.to(device, non_blocking=True) for t in (self.source, self.target_in, self.target_out)))
+        source, target_in, target_out = (
+            t.to(device, non_blocking=True) for t in (self.source, self.target_in, self.target_out)
+        )
+        guide = None if self.guide is None else self.guide.to(device, non_blocking=True)
+        return Batch(source, target_in, target_out, guide)
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Pairs that a device holds at once: the numbers ``rows`` of ``source`` and ``target``."""
+    """Pairs that a device holds at once: the numbers ``rows`` of ``source``, ``target`` and, if any, ``links``."""
 
     source: Pieces
     target: Pieces
     rows: Array
+    links: Links | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -79,7 +86,7 @@ class Bucket:
 
     def part(self, number: int, count: int) -> "Bucket":
         """Every ``count``-th of its pairs from ``number`` on; there may be none."""
-        return Bucket(self.source, self.target, self.rows[number::count])
+        return replace(self, rows=self.rows[number::count])
 
     def collate(self) -> Batch:
         """Pad the pairs to matrices, with their begin and end tokens."""
@@ -90,7 +97,9 @@ class Bucket:
         target[:, 0] = BOS
         target[rows, self.target.lengths(self.rows) + 1] = EOS
         target_in = np.where(target[:, :-1] == EOS, PAD, target[:, :-1])
-        return Batch(*(torch.from_numpy(a) for a in (source, target_in, np.ascontiguousarray(target[:, 1:]))))
+        target_out = np.ascontiguousarray(target[:, 1:])
+        guide = None if self.links is None else torch.from_numpy(self.links.guide(self.rows, source, target_out))
+        return Batch(torch.from_numpy(source), torch.from_numpy(target_in), torch.from_numpy(target_out), guide)
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,7 @@ class Batches:
     ``batch_tokens`` bounds the real target tokens of a batch, end tokens included; ``device_tokens`` the padded
     positions of either side of a bucket. A single pair that is longer than a bound is a bucket, or a batch, alone.
     ``visits`` says how often an epoch visits the pairs of each part of the store: (pairs, weight), in the store's
-    order; the part of a weight behind the point is a probability.
+    order; the part of a weight behind the point is a probability. With ``links`` batches have a guide.
     """
 
     def __init__(
@@ -140,9 +149,10 @@ class Batches:
         *,
         visits: Sequence[tuple[int, float]] = (),
         sampling: SubwordSampling | None = None,
+        links: Links | None = None,
     ) -> None:
         """Raises ArtefactError when ``visits`` is of another store, ConfigError when they leave an epoch empty."""
-        self.store, self.seed, self._sampling = store, seed, sampling
+        self.store, self.seed, self._sampling, self._links = store, seed, sampling, links
         self.batch_tokens, self.device_tokens = batch_tokens, device_tokens
         self._ends = np.cumsum([pairs for pairs, _ in visits])
         self._weights = np.array([weight for _, weight in visits])
@@ -232,14 +242,15 @@ class Batches:
         rounds = self._rounds(rows, rng) if self._weighted else [rows]
         source: Pieces
         target: Pieces
-        source, target = self.store.source, self.store.target
+        source, target, links = self.store.source, self.store.target, self._links
         if self._sampling is not None:
             draws = np.random.default_rng((self.seed, 2, epoch, window))
             visited = np.concatenate(rounds)
             source, target = self._sampling.draw(self.store, visited, draws, unwanted)
+            links = links and links.visited(visited)
             rounds = np.split(np.arange(len(visited)), np.cumsum([len(rows) for rows in rounds])[:-1])
         buckets = [
-            Bucket(source, target, part)
+            Bucket(source, target, part, links)
             for rows in rounds
             for part in self._buckets(source, target, rng.permutation(rows), rng)
         ]

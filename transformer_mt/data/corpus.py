@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from transformer_mt.config import Languages, Source
+from transformer_mt.data.links import parse_links
 from transformer_mt.errors import DataError, missing, unreadable
 
 Pair = tuple[str, list[str]]
@@ -121,6 +122,17 @@ def read_pairs(source: Source, languages: Languages) -> Iterator[Pair]:
     columns = [str(column) for column in source.columns or (languages.source, languages.target)]
     example = json.dumps(dict.fromkeys(columns, "text"), ensure_ascii=False)
     return _row_pairs(_rows(source, example), columns, example)
+
+
+def read_training_pairs(source: Source, languages: Languages) -> Iterator[tuple[str, ...]]:
+    """Yield source line, target line and, of a corpus that has them, word links, checked. Raises DataError."""
+    if source.alignment is None:
+        yield from ((line, targets[0]) for line, targets in read_pairs(source, languages))
+        return
+    paths = [Path(path) for path in (*source.files, source.alignment)]
+    for number, (line, (target, links)) in enumerate(_text_pairs(paths), start=1):
+        parse_links(links, (len(line.split()), len(target.split())), f"{source.alignment}:{number}")
+        yield line, target, links
 
 
 def name(source: Source) -> str:

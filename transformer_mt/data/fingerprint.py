@@ -56,7 +56,7 @@ def _sources(config: Config, split: str) -> list[Source]:
 
 def _settings(source: Source) -> dict[str, Any]:
     """All of a source but where its files lie, which may change."""
-    paths = {"source", "target", "tsv", "jsonl", "parquet"}
+    paths = {"source", "target", "alignment", "tsv", "jsonl", "parquet"}
     if source.hub is not None and Path(source.hub).is_absolute():
         paths.add("hub")  # a folder
     settings = source.model_dump(exclude_defaults=True, exclude=paths)
@@ -76,7 +76,7 @@ def _source_files(source: Source) -> list[Path]:
     """The files of a corpus on this machine; of a data set folder, all of them."""
     if source.hub is not None:
         return sorted(path for path in Path(source.hub).rglob("*") if path.is_file())
-    return [Path(path) for path in source.files]
+    return [Path(path) for path in (*source.files, source.alignment) if path is not None]
 
 
 def _file_print(path: Path, before: dict[str, Any] | None = None) -> dict[str, Any]:

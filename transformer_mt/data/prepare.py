@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import numpy.typing as npt
 from transformer_mt.config import Config, Languages, Source
 from transformer_mt.data import corpus
 from transformer_mt.data.cleaning import Cleaner, Dropped, Repeats, are_among, pair_hash
-from transformer_mt.data.corpus import read_pairs
+from transformer_mt.data.corpus import read_training_pairs
+from transformer_mt.data.links import Mask, encode_links, word_starts
 from transformer_mt.data.sets import Lottery, digests, own_lines, read_set, write_given_sets, write_held_out
-from transformer_mt.data.store import SIDES, Array, Pieces, StoreWriter
+from transformer_mt.data.store import LINKS, SIDES, Array, Pieces, StoreWriter
 from transformer_mt.data.tokenizer import Tokenizer, learn
 from transformer_mt.errors import ArtefactError, DataError
 from transformer_mt.parallel import in_order
@@ -25,6 +26,7 @@ from transformer_mt.terminal import bar, say
 
 _CHUNK = 2_048  # pairs cleaned or encoded at once
 _NUMBERS = np.dtype([("row", "<i8"), ("hash", "<u8")])  # of a pair: its number among all that were read; its hash
+_Pair = tuple[str, ...]  # source, target and, where a corpus has them, word links
 _Chunk = tuple[Array, list[Pieces]]  # some staged pairs: their numbers among all that were read, the lines of each side
 
 
@@ -119,7 +121,7 @@ def _nothing_left(dropped: Dropped) -> str:
 
 
 class _Staged:
-    """Cleaned pairs as plain lines, with the place that each was read from."""
+    """Cleaned pairs as plain lines, with the place that each was read from, and their word links, if any have some."""
 
     def __init__(self, config: Config, folder: Path) -> None:
         self.names = [corpus.name(source) for source in config.data.train]
@@ -127,13 +129,14 @@ class _Staged:
         self.pairs = 0
         self.held_out: set[int] = set()  # by number among the staged
         self.leaks = 0  # pairs that are in a given validation or test set, too
-        self._text = {side: folder / f"staged.{side}.txt" for side in SIDES}
+        self.linked = any(source.alignment is not None for source in config.data.train)
+        self._text = {side: folder / f"staged.{side}.txt" for side in (*SIDES, LINKS)[: 3 if self.linked else 2]}
         self._numbers = folder / "staged.numbers"
         self._sizes: list[list[int]] = []  # of each chunk: its pairs, its bytes of either side
 
     def write(self, config: Config, given: Array, lottery: Lottery, dropped: Dropped) -> None:
         """Read every corpus once; keep what the rules leave. Raises DataError when the text is at fault."""
-        first = (pair for source in config.data.train for pair in self._pairs(source, config.languages))
+        first = ((pair[0], pair[1]) for source in config.data.train for pair in self._pairs(source, config.languages))
         clean, repeats = partial(_clean, Cleaner(config.data, config.languages, first)), Repeats(config.data, given)
         with ExitStack() as stack, bar("reading", None, "pairs") as progress:
             files = [stack.enter_context(path.open("wb")) for path in (*self._text.values(), self._numbers)]
@@ -142,21 +145,21 @@ class _Staged:
                 self.read[number] += len(pairs)
                 rules |= repeats.rules(hashes, np.flatnonzero(_left(len(pairs), rules)))
                 for row in sorted(rules):
-                    dropped.add(rules[row], self.place(before + row), *pairs[row])
+                    dropped.add(rules[row], self.place(before + row), *pairs[row][:2])
                 kept = np.flatnonzero(_left(len(pairs), rules))
                 numbers = np.empty(len(kept), _NUMBERS)
                 numbers["row"], numbers["hash"] = before + kept, hashes[kept]
                 lottery.add(numbers["hash"])
                 self.leaks += int(are_among(numbers["hash"], given).sum())
-                lines = zip(*(pairs[row] for row in kept.tolist()), strict=True) if len(kept) else ((), ())
-                text = ["".join([line + "\n" for line in side]).encode() for side in lines]
+                lines = zip_longest(self._text, *(pairs[row] for row in kept.tolist()), fillvalue="")
+                text = ["".join([line + "\n" for line in side]).encode() for _, *side in lines]
                 for file, data in zip(files, (*text, numbers.tobytes()), strict=True):
                     file.write(data)
                 self._sizes.append([len(numbers), *map(len, text)])
                 self.pairs += len(numbers)
                 progress.advance(len(pairs))
 
-    def _chunks_of(self, config: Config) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+    def _chunks_of(self, config: Config) -> Iterator[tuple[int, list[_Pair]]]:
         """Pairs as they are read, some at once, each time with the number of their corpus."""
         for number, source in enumerate(config.data.train):
             pairs = self._pairs(source, config.languages)
@@ -164,10 +167,9 @@ class _Staged:
                 yield number, chunk
 
     @staticmethod
-    def _pairs(source: Source, languages: Languages) -> Iterator[tuple[str, str]]:
+    def _pairs(source: Source, languages: Languages) -> Iterator[_Pair]:
         try:
-            for line, targets in read_pairs(source, languages):
-                yield line, targets[0]
+            yield from read_training_pairs(source, languages)
         except DataError as error:
             raise DataError(f"data.train: {error}") from error
 
@@ -177,7 +179,7 @@ class _Staged:
 
     def all_pairs(self) -> Iterator[tuple[str, str]]:
         """The pairs, those that are held out included."""
-        return zip(*map(own_lines, self._text.values()), strict=True)
+        return zip(*(own_lines(self._text[side]) for side in SIDES), strict=True)
 
     def hashes(self) -> Iterator[int]:
         """The hash of each pair, those that are held out included."""
@@ -213,11 +215,11 @@ class _Staged:
             path.unlink()
 
 
-def _clean(cleaner: Cleaner, chunk: tuple[int, list[tuple[str, str]]]) -> tuple[dict[int, str], Array]:
+def _clean(cleaner: Cleaner, chunk: tuple[int, list[_Pair]]) -> tuple[dict[int, str], Array]:
     """Which pairs of a chunk rules drop by their text, and the hashes of all."""
     _, pairs = chunk
-    rules = {row: rule for row, pair in enumerate(pairs) if (rule := cleaner.text_rule(*pair)) is not None}
-    return rules, np.fromiter((pair_hash(*pair) for pair in pairs), np.uint64, len(pairs))
+    rules = {row: rule for row, pair in enumerate(pairs) if (rule := cleaner.text_rule(*pair[:2])) is not None}
+    return rules, np.fromiter((pair_hash(*pair[:2]) for pair in pairs), np.uint64, len(pairs))
 
 
 def _left(count: int, rules: dict[int, str]) -> npt.NDArray[np.bool_]:
@@ -247,28 +249,35 @@ def _encode(config: Config, tokenizer: Tokenizer, staged: _Staged, data: Path, d
     """Encode the staged pairs into the store; return how many of each corpus the rules left."""
     kept = np.zeros(len(staged.names), np.int64)
     ends = np.cumsum(staged.read)
-    encode = partial(_encoded, Cleaner(config.data, config.languages), tokenizer)
+    starts = word_starts(tokenizer) if staged.linked else None
+    encode = partial(_encoded, Cleaner(config.data, config.languages), tokenizer, starts)
     vocabulary = {"source": tokenizer.source_size, "target": tokenizer.target_size}
+    if staged.linked:
+        vocabulary[LINKS] = config.data.max_length  # a word has a piece or more
     with (
         StoreWriter(data, vocabulary) as writer,
         bar("encoding", staged.pairs - len(staged.held_out), "pairs") as progress,
     ):
         for (rows, text), (rules, ids) in in_order(encode, staged.chunks()):
             for row, rule in rules.items():
-                dropped.add(
-                    rule, staged.place(int(rows[row])), *(str(bytes(lines[row]), "utf-8")[:-1] for lines in text)
-                )
+                pair = (str(bytes(lines[row]), "utf-8")[:-1] for lines in text[:2])
+                dropped.add(rule, staged.place(int(rows[row])), *pair)
             wanted = _left(len(rows), rules)
-            writer.add(ids, [lines.where(wanted) for lines in text])
+            writer.add(ids, [lines.where(wanted) for lines in text[:2]])
             kept += np.bincount(np.searchsorted(ends, rows[wanted], side="right"), minlength=len(kept))
             progress.advance(len(rows))
     return kept.tolist()
 
 
-def _encoded(cleaner: Cleaner, tokenizer: Tokenizer, chunk: _Chunk) -> tuple[dict[int, str], list[Pieces]]:
-    """Which pairs of a chunk rules drop by their pieces, and the pieces of the others, both sides."""
+def _encoded(
+    cleaner: Cleaner, tokenizer: Tokenizer, starts: tuple[Mask, Mask] | None, chunk: _Chunk
+) -> tuple[dict[int, str], list[Pieces]]:
+    """Which pairs of a chunk rules drop by their pieces, and the pieces of the others, both sides, and their links."""
     encoders = (tokenizer.encode_source, tokenizer.encode_target)
-    lines = (text.ids.tobytes().decode().split("\n")[:-1] for text in chunk[1])
-    ids = [Pieces.of(encode(part, threads=1)) for encode, part in zip(encoders, lines, strict=True)]
+    source, target, *links = (text.ids.tobytes().decode().split("\n")[:-1] for text in chunk[1])
+    texts = source, target
+    ids = [Pieces.of(encode(part, threads=1)) for encode, part in zip(encoders, texts, strict=True)]
     rules = cleaner.length_rules(*(np.diff(side.offsets) for side in ids))
+    if starts is not None:
+        ids.append(encode_links(links[0], texts, ids, starts))
     return rules, [side.where(_left(len(side), rules)) for side in ids]

@@ -2,7 +2,8 @@
 
 A side has ``ids.npy`` (uint16 or uint32, all pieces in a row) and ``offsets.npy`` (int64; pair i is
 ``ids[offsets[i]:offsets[i + 1]]``); its text, a line a pair, has offsets likewise, in bytes. Every block of pairs has
-a checksum, and its text one a side, verified when first used.
+a checksum, and its text one a side, verified when first used. Where pairs have word links, these lie in the same way
+in ``links.ids.npy`` and ``links.offsets.npy``: source word, target word, source word, and so on.
 """
 
 import zlib
@@ -21,6 +22,7 @@ from transformer_mt.errors import ArtefactError
 
 Array = npt.NDArray[np.integer]
 SIDES = ("source", "target")
+LINKS = "links"  # between the words of a pair, stored as a third side is
 BLOCK = 1024  # pairs
 _KINDS = [np.dtype(kind) for kind in ("<u2", "<u4", "<i8")]
 
@@ -54,43 +56,47 @@ class _Column:
 
 
 class StoreWriter:
-    """Writes a store block by block, in constant memory: use it as a context and call :meth:`add`."""
+    """Writes a store block by block, in constant memory: use it as a context and call :meth:`add`.
+
+    ``vocabulary`` says how many ids ``source`` and ``target`` have, and ``links``, how many words, if there are any.
+    """
 
     def __init__(self, directory: Path, vocabulary: dict[str, int]) -> None:
         self._text = {s: _TextWriter(directory, s) for s in SIDES}
         self._ids = {
-            s: _Column(directory / f"train.{s}.ids.npy", np.uint16 if vocabulary[s] <= 1 << 16 else np.uint32)
-            for s in SIDES
+            s: _Column(directory / f"train.{s}.ids.npy", np.uint16 if size <= 1 << 16 else np.uint32)
+            for s, size in vocabulary.items()
         }
-        self._offsets = {s: _Column(directory / f"train.{s}.offsets.npy", np.int64) for s in SIDES}
+        self._offsets = {s: _Column(directory / f"train.{s}.offsets.npy", np.int64) for s in vocabulary}
         self._checksums = _Column(directory / "train.checksums.npy", np.uint32)
-        self._end = dict.fromkeys(SIDES, 0)
-        self._pending = [(Pieces.of([]), Pieces.lines(b"")) for _ in SIDES]
-        for side in SIDES:
+        self._end = dict.fromkeys(vocabulary, 0)
+        self._pending = [Pieces.of([]) for _ in vocabulary]
+        self._pending_text = [Pieces.lines(b"") for _ in SIDES]
+        for side in vocabulary:
             self._offsets[side].append(np.zeros(1, np.int64))
 
     def add(self, ids: Sequence["Pieces"], text: Sequence["Pieces"]) -> None:
-        """Append pairs: the ids of both sides, source first, and the lines of both."""
-        self._pending = [
-            (old_ids.joined(new_ids), old_text.joined(new_text))
-            for (old_ids, old_text), new_ids, new_text in zip(self._pending, ids, text, strict=True)
-        ]
-        whole = len(self._pending[0][0]) // BLOCK * BLOCK
+        """Append pairs: the ids of both sides, source first, and links, if there are any; and the lines of both."""
+        self._pending = [old.joined(new) for old, new in zip(self._pending, ids, strict=True)]
+        self._pending_text = [old.joined(new) for old, new in zip(self._pending_text, text, strict=True)]
+        whole = len(self._pending[0]) // BLOCK * BLOCK
         for first in range(0, whole, BLOCK):
             self._write(first, first + BLOCK)
-        self._pending = [(ids.part(whole), text.part(whole)) for ids, text in self._pending]
+        self._pending = [side.part(whole) for side in self._pending]
+        self._pending_text = [side.part(whole) for side in self._pending_text]
 
     def _write(self, first: int, end: int | None = None) -> None:
         """Write a block of what is pending."""
         checksum = 0
-        for side, (ids, text) in zip(SIDES, self._pending, strict=True):
+        for side, ids in zip(self._ids, self._pending, strict=True):
             block = ids.part(first, end)
             starts = (self._end[side] + block.offsets).astype("<i8")
             checksum = zlib.crc32(starts.tobytes(), checksum)
             checksum = zlib.crc32(self._ids[side].append(block.ids), checksum)
             self._offsets[side].append(starts[1:])
             self._end[side] = int(starts[-1])
-            self._text[side].append(text.part(first, end))
+        for writer, text in zip(self._text.values(), self._pending_text, strict=True):
+            writer.append(text.part(first, end))
         self._checksums.append(np.array([checksum], np.uint32))
 
     def __enter__(self) -> Self:
@@ -99,11 +105,11 @@ class StoreWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
                  ) -> None:  # fmt: skip
         with ExitStack() as files:  # on a full disk closing fails, too: of one file, not of those after it
-            for text in self._text.values():
-                files.callback(text.close)
+            for writer in self._text.values():
+                files.callback(writer.close)
             for column in (*self._ids.values(), *self._offsets.values(), self._checksums):
                 files.callback(column.close)
-            if len(self._pending[0][0]) and kind is None:
+            if len(self._pending[0]) and kind is None:
                 self._write(0)
 
 
@@ -189,12 +195,16 @@ class Pieces:
         inside = columns < lengths[:, None]
         where = np.minimum(self.offsets[rows][:, None] + columns, max(len(self.ids) - 1, 0))
         matrix = np.full((len(rows), before + len(columns) + after), fill, np.int64)
-        matrix[:, before : before + len(columns)] = np.where(inside, self.ids[where], fill)
+        ids = self.ids[where].astype(np.int64)  # `fill` may be below 0
+        matrix[:, before : before + len(columns)] = np.where(inside, ids, fill)
         return matrix
 
 
 class Side(Pieces):
-    """One language of a store, memory-mapped: ``ids``, ``offsets`` and, opened when first asked for, the text."""
+    """One language of a store, memory-mapped: ``ids``, ``offsets`` and, opened when first asked for, the text.
+
+    Links have no text.
+    """
 
     def __init__(self, directory: Path, side: str) -> None:
         self._directory, self._name = directory, side
@@ -239,9 +249,11 @@ class Store:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.source, self.target = (Side(directory, side) for side in SIDES)
+        self.links = Side(directory, LINKS) if (directory / f"train.{LINKS}.ids.npy").exists() else None
+        self._sides = [side for side in (self.source, self.target, self.links) if side is not None]
         self._checksums = _map(directory / "train.checksums.npy")
         self._verified: set[int] = set()
-        pairs = {len(side.offsets) - 1 for side in (self.source, self.target)}
+        pairs = {len(side.offsets) - 1 for side in self._sides}
         if len(pairs) != 1 or len(self._checksums) != -(-min(pairs) // BLOCK) or min(pairs) < 1:
             raise ArtefactError(f"{directory}: the token store is damaged; train in a new run_dir")
 
@@ -258,7 +270,7 @@ class Store:
         first, end = number * BLOCK, min((number + 1) * BLOCK, len(self))
         if number not in self._verified:
             checksum = 0
-            for side in (self.source, self.target):
+            for side in self._sides:
                 starts = side.offsets[first : end + 1]
                 checksum = zlib.crc32(starts.tobytes(), checksum)
                 checksum = zlib.crc32(side.ids[starts[0] : starts[-1]].tobytes(), checksum)

@@ -16,13 +16,14 @@ from transformer_mt.checkpoint import Checkpoints, load_weights
 from transformer_mt.config import Config
 from transformer_mt.data import prepare
 from transformer_mt.data.batching import Batches, SubwordSampling
+from transformer_mt.data.links import Links, word_starts
 from transformer_mt.data.store import Store
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.device import choose_device, choose_precision
 from transformer_mt.errors import Interrupted, MtError, SystemFault, is_out_of_memory, system_fault
 from transformer_mt.experiment.scoring import make_validation
 from transformer_mt.experiment.tokenization import experiment, flat, prepare_store, refuse_changes
-from transformer_mt.model.transformer import Transformer
+from transformer_mt.model.encoder_decoder import EncoderDecoder
 from transformer_mt.rundir import RunDirectory, sha256, write_atomically
 from transformer_mt.terminal import say
 from transformer_mt.training.distributed import Group, joined
@@ -211,7 +212,7 @@ def make_trainer(config: Config, paths: RunDirectory, started: float, group: Gro
 
 
 def _load(
-    config: Config, model: Transformer, tokenizer: Tokenizer, checkpoints: Checkpoints, name: str | None
+    config: Config, model: EncoderDecoder, tokenizer: Tokenizer, checkpoints: Checkpoints, name: str | None
 ) -> tuple[int, dict[str, str] | None]:
     """Give a fresh model the weights to go on from; return their step, and what the run's own first weights were."""
     if name is not None:
@@ -241,13 +242,15 @@ def make_batches(config: Config, paths: RunDirectory, tokenizer: Tokenizer) -> B
     """The training pairs, as often and in such pieces as is configured."""
     settings, manifest = config.training, prepare.read_manifest(paths.data) or {}
     sampling = SubwordSampling(tokenizer, settings.subword_sampling, config.data.max_length)
+    store = Store(paths.data)
     return Batches(
-        Store(paths.data),
+        store,
         settings.batch_tokens,
         settings.device_tokens,
         config.seed,
         visits=[(corpus["pairs"], corpus["weight"]) for corpus in manifest.get("corpora", [])],
         sampling=sampling if settings.subword_sampling else None,
+        links=Links(store.links, word_starts(tokenizer)) if settings.guided_alignment and store.links else None,
     )
 
 

@@ -63,18 +63,23 @@ def _translate(
         return [best[0].text for best in translator.stream(sources, progress=advance)]
 
 
-def evaluate(config: Config, checkpoint: str, split: str) -> dict[str, dict[str, Any]]:
-    """Translate the sets of a split, or one by its name, and score each; translations go to ``eval/NAME.hyp``."""
+def chosen_sets(config: Config, split: str) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """The source lines and the references of the sets of a split, or of one by its name. Raises ConfigError."""
     paths, kind = RunDirectory(Path(config.run_dir)), split.partition(".")[0]
     if paths.config.exists() and getattr(load_config(paths.root).data, kind) != getattr(config.data, kind):
         raise ConfigError(f"data.{kind}: differs from the run's own, which is what would be scored; score other files "
                           "with mt eval RUN SOURCE REFERENCE")  # fmt: skip
+    names = prepare.set_names(paths.data, kind)
+    known = dict.fromkeys([kind, *names])
+    if split not in known:
+        raise ConfigError(f"--split {split}: the run has no such set; choose from {', '.join(known)}")
+    return {name: prepare.evaluation_set(paths.data, name) for name in names if split in (kind, name)}
+
+
+def evaluate(config: Config, checkpoint: str, split: str) -> dict[str, dict[str, Any]]:
+    """Translate the sets of a split, or one by its name, and score each; translations go to ``eval/NAME.hyp``."""
     with AllCores.from_config(config, checkpoint) as translator:
-        names = prepare.set_names(paths.data, kind)
-        known = dict.fromkeys([kind, *names])
-        if split not in known:
-            raise ConfigError(f"--split {split}: the run has no such set; choose from {', '.join(known)}")
-        sets = {name: prepare.evaluation_set(paths.data, name) for name in names if split in (kind, name)}
+        sets = chosen_sets(config, split)
         return {name: _scored(config, checkpoint, translator, name, *texts) for name, texts in sets.items()}
 
 

@@ -1,47 +1,71 @@
-"""Attention: softmax(Q Kᵀ / √K) V, and many heads of it (Vaswani et al. 2017, section 3.2)."""
+"""Attention: softmax(score(Q, K)) V, and many heads of it (Vaswani et al. 2017, section 3.2)."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from transformer_mt.model.linear import Linear, together
+from transformer_mt.model.linear import Linear, matmul, together
 from transformer_mt.model.masks import Layout
+from transformer_mt.model.scores import Dot, ScaledDot
 
 Rotate = Callable[[Tensor], Tensor]  # rotary positions; the same shape
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, scale: float | None = None
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, score: Dot | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Scaled dot-product attention.
+    """Attention by a score, that of the scaled dot product unless another is given.
 
-    query [..., T, K], key [..., S, K], value [..., S, K] and a bias that broadcasts to [..., T, S] (minus infinity
-    where a query may not attend) → output [..., T, K] and weights [..., T, S]. ``scale`` is 1/√K unless given.
+    query [..., T, K], prepared key [..., S, K], value [..., S, K] and a bias that broadcasts to [..., T, S] (minus
+    infinity where a query may not attend) → output [..., T, K] and weights [..., T, S].
     """
-    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    scores = query * scale @ key.transpose(-2, -1)  # [..., T, S]
+    scores = (score or ScaledDot(query.shape[-1]))(query, key)  # [..., T, S]
     if bias is not None:
         scores = scores + bias
     weights = scores.softmax(-1)
-    return weights.to(value.dtype) @ value, weights
+    return matmul(weights.to(value.dtype), value), weights
 
 
 @dataclass
 class KeyValue:
-    """Keys and values, [B, H, S, K] each."""
+    """Keys, prepared for their score, and values; [B, H, S, K] each."""
 
     key: Tensor
     value: Tensor
 
 
+class Full(nn.Module):
+    """Every query sees every key. Other ways to attend restrict this one: see window.py and fast_weights.py."""
+
+    reach: int | None = None  # how many positions back a query sees; None: all
+
+    def __init__(self, score: Dot) -> None:
+        super().__init__()
+        self.score = score
+
+    def prepare(self, key: Tensor) -> Tensor:
+        """What is done to keys [..., S, K] once, before any query; the same shape."""
+        return self.score.prepare(key)
+
+    def forward(self, query: Tensor, memory: KeyValue, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Queries [B, H, T, K] → output [B, H, T, K] and weights [B, H, T, S]; the bias alone says who sees what."""
+        return attend(query, memory.key, memory.value, bias, self.score)
+
+    def among(self, query: Tensor, memory: KeyValue, bias: Tensor, *, causal: bool) -> Tensor:
+        """The output [B, H, S, K] of S positions that attend to one another, ``causal`` to none after them.
+
+        The bias hides what comes later, [S, S], or padding, [B, 1, 1, S].
+        """
+        return self(query, memory, bias)[0]  # type: ignore[no-any-return]
+
+
 class MultiHeadAttention(nn.Module):
     """H heads of width K = D / H, each with its own projections of queries, keys and values."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, mix: Full | None = None) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.mix = heads, mix or Full(ScaledDot(width // heads))
         self.query, self.key, self.value, self.output = (Linear(width, width) for _ in range(4))
 
     def _split(self, x: Tensor) -> Tensor:
@@ -54,26 +78,32 @@ class MultiHeadAttention(nn.Module):
     def project(self, memory: Tensor, layout: Layout | None = None) -> KeyValue:
         """Keys and values of ``memory`` [B, S, D], or [1, M, D] with a layout."""
         key, value = together(memory, self.key, self.value)
-        return KeyValue(self._rows(key, layout), self._rows(value, layout))
+        return KeyValue(self.mix.prepare(self._rows(key, layout)), self._rows(value, layout))
 
     def project_all(self, x: Tensor, rotate: Rotate | None, layout: Layout | None = None) -> tuple[Tensor, KeyValue]:
         """Queries [B, H, T, K], keys and values of x [B, T, D], by one product; ``rotate`` turns queries and keys."""
         query, key, value = (self._rows(y, layout) for y in together(x, self.query, self.key, self.value))
-        return (rotate(query), KeyValue(rotate(key), value)) if rotate else (query, KeyValue(key, value))
+        if rotate is not None:
+            query, key = rotate(query), rotate(key)
+        return query, KeyValue(self.mix.prepare(key), value)
 
-    def forward(self, x: Tensor, memory: KeyValue, bias: Tensor | None) -> Tensor:
-        """x [B, T, D] attends to ``memory`` (keys [B, H, S, K]); returns [B, T, D]."""
+    def forward(self, x: Tensor, memory: KeyValue, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """x [B, T, D] attends to ``memory`` (keys [B, H, S, K]); returns [B, T, D] and the weights [B, H, T, S]."""
         return self.attend(self._split(self.query(x)), memory, bias)
 
-    def to_itself(self, x: Tensor, bias: Tensor, rotate: Rotate | None, layout: Layout | None = None) -> Tensor:
-        """x [B, T, D] attends to x; with a layout both are [1, M, D]."""
-        return self.attend(*self.project_all(x, rotate, layout), bias, layout)
+    def attend(self, query: Tensor, memory: KeyValue, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Queries [B, H, T, K] attend to ``memory``; the rest is as in :meth:`forward`."""
+        heads, weights = self.mix(query, memory, bias)
+        return self._join(heads, None), weights
 
-    def attend(self, query: Tensor, memory: KeyValue, bias: Tensor | None, layout: Layout | None = None) -> Tensor:
-        """Queries [B, H, T, K] attend to ``memory``; returns [B, T, D], or [1, M, D] with a layout.
+    def to_itself(
+        self, x: Tensor, bias: Tensor, rotate: Rotate | None, layout: Layout | None = None, *, causal: bool = False
+    ) -> Tensor:
+        """x [B, T, D] attends to x, ``causal`` to nothing later; with a layout both are [1, M, D]."""
+        query, memory = self.project_all(x, rotate, layout)
+        return self._join(self.mix.among(query, memory, bias, causal=causal), layout)
 
-        ``bias`` broadcasts to [B, H, T, S].
-        """
-        heads, _ = attend(query, memory.key, memory.value, bias)
+    def _join(self, heads: Tensor, layout: Layout | None) -> Tensor:
+        """[B, H, T, K] → [B, T, D], or [1, M, D] with a layout."""
         heads = heads.transpose(1, 2).flatten(2)
         return self.output(layout.strip(heads) if layout else heads)  # type: ignore[no-any-return]

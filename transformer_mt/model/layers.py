@@ -4,11 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer_mt.config import Model
-from transformer_mt.model.attention import KeyValue, MultiHeadAttention, Rotate
+from transformer_mt.config import Transformer
+from transformer_mt.model.attention import Full, KeyValue, MultiHeadAttention, Rotate
+from transformer_mt.model.fast_weights import FastWeights
 from transformer_mt.model.linear import Linear
 from transformer_mt.model.masks import Layout
+from transformer_mt.model.scores import Dot, make_score
 from transformer_mt.model.state import Cache
+from transformer_mt.model.window import Window
 
 
 class Dropout(nn.Module):
@@ -59,7 +62,7 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), 1e-6)
 
 
-def make_norm(settings: Model) -> nn.Module:
+def make_norm(settings: Transformer) -> nn.Module:
     """The norm that the configuration names."""
     return LayerNorm(settings.width, eps=1e-5) if settings.norm == "layer" else RMSNorm(settings.width)
 
@@ -67,7 +70,7 @@ def make_norm(settings: Model) -> nn.Module:
 class FeedForward(nn.Module):
     """max(0, x W₁ + b₁) W₂ + b₂; with GELU in place of max, or SwiGLU: (SiLU(x W₁) · x W₃) W₂ (Shazeer 2020)."""
 
-    def __init__(self, settings: Model) -> None:
+    def __init__(self, settings: Transformer) -> None:
         super().__init__()
         self.activation = settings.activation
         self.inner = Linear(settings.width, settings.feed_forward, relu=self.activation == "relu")
@@ -92,7 +95,7 @@ class Residual(nn.Module):
         x = residual.leave(x, f(residual.enter(x)))
     """
 
-    def __init__(self, settings: Model) -> None:
+    def __init__(self, settings: Transformer) -> None:
         super().__init__()
         self.pre = settings.norm_position == "pre"
         self.norm = make_norm(settings)
@@ -108,12 +111,29 @@ class Residual(nn.Module):
         return x if self.pre else self.norm(x)
 
 
+def make_self_attention(settings: Transformer) -> MultiHeadAttention:
+    """Attention to one's own positions, as the configuration says."""
+    mix: Full
+    match settings.self_attention:
+        case "full":
+            mix = Full(_make_score(settings))
+        case "window":
+            mix = Window(_make_score(settings), settings.window)
+        case "linear":
+            mix = FastWeights()
+    return MultiHeadAttention(settings.width, settings.heads, mix)
+
+
+def _make_score(settings: Transformer) -> Dot:
+    return make_score(settings.score, settings.width // settings.heads)
+
+
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward."""
 
-    def __init__(self, settings: Model) -> None:
+    def __init__(self, settings: Transformer) -> None:
         super().__init__()
-        self.attention = MultiHeadAttention(settings.width, settings.heads)
+        self.attention = make_self_attention(settings)
         self.attention_residual = Residual(settings)
         self.feed_forward = FeedForward(settings)
         self.feed_forward_residual = Residual(settings)
@@ -128,24 +148,27 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Self-attention over what is written, cross-attention over the source, and feed-forward."""
 
-    def __init__(self, settings: Model) -> None:
+    def __init__(self, settings: Transformer) -> None:
         super().__init__()
-        self.self_attention = MultiHeadAttention(settings.width, settings.heads)
+        self.self_attention = make_self_attention(settings)
         self.self_residual = Residual(settings)
-        self.cross_attention = MultiHeadAttention(settings.width, settings.heads)
+        self.cross_attention = MultiHeadAttention(settings.width, settings.heads, Full(_make_score(settings)))
         self.cross_residual = Residual(settings)
         self.feed_forward = FeedForward(settings)
         self.feed_forward_residual = Residual(settings)
 
     def forward(
         self, x: Tensor, causal: Tensor, memory: KeyValue, memory_bias: Tensor, rotate: Rotate | None
-    ) -> Tensor:
-        """All positions at once: x [B, T, D] → [B, T, D]; causal [T, T] hides what comes later."""
+    ) -> tuple[Tensor, Tensor]:
+        """All positions at once: x [B, T, D] → [B, T, D], and what they attended to in the source, [B, H, T, S].
+
+        The bias ``causal`` [T, T] hides what comes later.
+        """
         y = self.self_residual.enter(x)
-        y = self.self_attention.to_itself(y, causal, rotate)
+        y = self.self_attention.to_itself(y, causal, rotate, causal=True)
         x = self.self_residual.leave(x, y)
-        y = self.cross_attention(self.cross_residual.enter(x), memory, memory_bias)
-        return self._feed(self.cross_residual.leave(x, y))
+        y, weights = self.cross_attention(self.cross_residual.enter(x), memory, memory_bias)
+        return self._feed(self.cross_residual.leave(x, y)), weights
 
     def step(
         self,
@@ -159,8 +182,12 @@ class DecoderLayer(nn.Module):
         """One position of N rows a sentence: x [B, N, D] → [B, N, D]; ``written`` gets its keys and values."""
         query, new = self.self_attention.project_all(self.self_residual.enter(x), rotate)
         written.append(new)
-        x = self.self_residual.leave(x, self.self_attention.attend(query, written.read(), written_bias))
-        y = self.cross_attention(self.cross_residual.enter(x), memory, memory_bias)
+        reach = self.self_attention.mix.reach
+        seen = written.read() if reach is None else written.read((reach + 1) * x.shape[1])
+        if written_bias is not None:
+            written_bias = written_bias[..., -seen.key.shape[2] :]
+        x = self.self_residual.leave(x, self.self_attention.attend(query, seen, written_bias)[0])
+        y, _ = self.cross_attention(self.cross_residual.enter(x), memory, memory_bias)
         return self._feed(self.cross_residual.leave(x, y))
 
     def _feed(self, x: Tensor) -> Tensor:

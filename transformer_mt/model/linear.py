@@ -12,17 +12,18 @@ _ONE_KERNEL = 16  # rows from which PyTorch's own float32 product takes one and 
 
 
 class Linear(nn.Linear):
-    """x [..., in] → x Wᵀ + b [..., out] in the precision of x, with ``relu`` max(0, x Wᵀ + b)."""
+    """x [..., in] → x Wᵀ + b [..., out] in the precision of x, with ``relu`` max(0, x Wᵀ + b); b may be left out."""
 
-    def __init__(self, inside: int, outside: int, *, relu: bool = False) -> None:
-        super().__init__(inside, outside)
+    def __init__(self, inside: int, outside: int, *, bias: bool = True, relu: bool = False) -> None:
+        super().__init__(inside, outside, bias)
         self.relu = relu
 
     def forward(self, input: Tensor) -> Tensor:
         """Map the last dimension."""
         if torch.is_grad_enabled():
             return _Affine.apply(input, self.weight, self.bias, self.relu)  # type: ignore[no-any-return, no-untyped-call]
-        return product(input, self.weight.to(input.dtype), self.bias.to(input.dtype), relu=self.relu)
+        bias = None if self.bias is None else self.bias.to(input.dtype)
+        return product(input, self.weight.to(input.dtype), bias, relu=self.relu)
 
 
 def together(x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
@@ -36,13 +37,14 @@ class _Affine(torch.autograd.Function):
     """The map with its gradient: all three products by the fastest kernel, weights rounded to x's precision."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
-        output = product(x, weight.to(x.dtype), bias.to(x.dtype), relu=relu)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+        output = product(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), relu=relu)
         ctx.save_for_backward(x, weight, output if relu else None)
+        ctx.has_bias = bias is not None
         return output
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
         x, weight, positive = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, len(weight))
         if positive is not None:
@@ -50,7 +52,7 @@ class _Affine(torch.autograd.Function):
         return (
             product(gradient, weight.to(x.dtype).T).view_as(x),
             outer_product(gradient, x.reshape(len(gradient), -1)).to(weight.dtype),
-            gradient.sum(0, dtype=weight.dtype),
+            gradient.sum(0, dtype=weight.dtype) if ctx.has_bias else None,
             None,
         )
 
@@ -94,11 +96,20 @@ def in_rows(x: Tensor, map_: Callable[[Tensor], Tensor]) -> Tensor:
     return map_(rows)[:count].view(*x.shape[:-1], -1)
 
 
-def invariant_bmm(left: Tensor, right: Tensor) -> Tensor:
-    """left [B, T, K] times right [B, K, S], each pair of matrices with the kernel of batched products.
+def matmul(left: Tensor, right: Tensor) -> Tensor:
+    """left [..., T, K] times right [..., K, S], each pair of matrices with the kernel of batched products.
 
     PyTorch takes that of plain products for a single pair, whose rounding depends on T; so one pair is made two.
     """
-    if len(left) > 1 or left.device.type != "cpu":
-        return torch.bmm(left, right)
-    return torch.bmm(left.expand(2, -1, -1), right.expand(2, -1, -1))[:1]
+    if left.shape[:-2].numel() > 1 or left.device.type != "cpu" or torch.is_grad_enabled():
+        return left @ right
+    pair = (x.reshape(1, *x.shape[-2:]).expand(2, -1, -1) for x in (left, right))
+    return torch.bmm(*pair)[0].view(*left.shape[:-1], right.shape[-1])
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """σ(x) = (1 + tanh(x / 2)) / 2, equal for an element whatever the others are.
+
+    PyTorch's own rounds the last elements of a tensor, which fill no vector of the CPU, differently.
+    """
+    return torch.sigmoid(x) if torch.is_grad_enabled() else torch.tanh(x / 2).add_(1).div_(2)

@@ -3,22 +3,25 @@
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from transformer_mt.model.attention import KeyValue, MultiHeadAttention, Rotate
+from transformer_mt.model.attention import Full, KeyValue, MultiHeadAttention, Rotate
+from transformer_mt.model.encoder_decoder import EncoderDecoder
 from transformer_mt.model.layers import LayerNorm, RMSNorm
-from transformer_mt.model.linear import Linear, has_kernel, in_rows, invariant_bmm, product
+from transformer_mt.model.linear import Linear, has_kernel, in_rows, matmul, product
 from transformer_mt.model.masks import Layout
-from transformer_mt.model.transformer import Transformer
+from transformer_mt.model.scores import Dot
 
 _ROWS = 64  # of the products that the layout is for
 
 _Affine = Callable[[Tensor], Tensor]
+Model = TypeVar("Model", bound=EncoderDecoder)
 
 
-def packed(model: Transformer, precision: torch.dtype) -> Transformer:
+def packed(model: Model, precision: torch.dtype) -> Model:
     """A copy that computes in ``precision`` and shares all that need not change; its weights cannot be trained.
 
     With int8 all is float32 but the products.
@@ -43,7 +46,7 @@ def _pack_inside(module: nn.Module, precision: torch.dtype) -> None:
             _pack_inside(child, precision)
 
 
-def _replace(module: nn.Module, name: str, function: Callable[..., Tensor]) -> None:
+def _replace(module: nn.Module, name: str, function: Callable[..., Any]) -> None:
     """By what is no module: to call one costs more than many a product of a single sentence."""
     delattr(module, name)
     setattr(module, name, function)
@@ -57,10 +60,16 @@ def _pack(weight: Tensor, bias: Tensor | None, precision: torch.dtype, *, relu: 
 
 
 class PackedAttention:
-    """Multi-head attention by one product for all that is wanted of a tensor, with 1/√K inside that of queries."""
+    """Multi-head attention by one product for all that is wanted of a tensor.
+
+    The factor of a score that is a product, such as 1/√K, is inside that of queries.
+    """
 
     def __init__(self, attention: MultiHeadAttention, precision: torch.dtype) -> None:
-        self.heads, self.precision, self.maps = attention.heads, precision, attention
+        self.heads, self.precision, self.maps, self.mix = attention.heads, precision, attention, attention.mix
+        product = type(self.mix) is Full and type(self.mix.score).forward is Dot.forward
+        self.factor = self.mix.score.factor if product else None
+        _pack_inside(self.mix, precision)
         self.output = _pack(attention.output.weight, attention.output.bias, precision)
 
     @cached_property
@@ -79,7 +88,7 @@ class PackedAttention:
         return self._pack(self.maps.query, self.maps.key, self.maps.value)
 
     def _pack(self, *maps: Linear) -> _Affine:
-        scales = [(len(map_.weight) // self.heads) ** -0.5 if map_ is self.maps.query else 1.0 for map_ in maps]
+        scales = [self.factor or 1.0 if map_ is self.maps.query else 1.0 for map_ in maps]
         weight = torch.cat([map_.weight * scale for map_, scale in zip(maps, scales, strict=True)])
         bias = torch.cat([map_.bias * scale for map_, scale in zip(maps, scales, strict=True)])
         return _pack(weight, bias, self.precision)
@@ -91,30 +100,46 @@ class PackedAttention:
 
     def project(self, memory: Tensor, layout: Layout | None = None) -> KeyValue:
         """As :meth:`MultiHeadAttention.project`."""
-        return KeyValue(*self._split(self.key_value(memory), 2, layout).contiguous())
+        key, value = self._split(self.key_value(memory), 2, layout).contiguous()
+        return KeyValue(self.mix.prepare(key), value)
 
     def project_all(self, x: Tensor, rotate: Rotate | None, layout: Layout | None = None) -> tuple[Tensor, KeyValue]:
         """As :meth:`MultiHeadAttention.project_all`."""
         query, key, value = self._split(self.all(x), 3, layout)
-        return (rotate(query), KeyValue(rotate(key), value)) if rotate else (query, KeyValue(key, value))
+        if rotate is not None:
+            query, key = rotate(query), rotate(key)
+        return query, KeyValue(self.mix.prepare(key), value)
 
-    def __call__(self, x: Tensor, memory: KeyValue, bias: Tensor | None) -> Tensor:
+    def __call__(self, x: Tensor, memory: KeyValue, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """As :meth:`MultiHeadAttention.forward`."""
         return self.attend(self._split(self.query(x), 1, None)[0], memory, bias)
 
-    def to_itself(self, x: Tensor, bias: Tensor, rotate: Rotate | None, layout: Layout | None = None) -> Tensor:
-        """As :meth:`MultiHeadAttention.to_itself`."""
-        return self.attend(*self.project_all(x, rotate, layout), bias, layout)
-
-    def attend(self, query: Tensor, memory: KeyValue, bias: Tensor | None, layout: Layout | None = None) -> Tensor:
+    def attend(self, query: Tensor, memory: KeyValue, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """As :meth:`MultiHeadAttention.attend`."""
-        rows, heads, length, _ = query.shape
-        scores = invariant_bmm(query.flatten(0, 1), memory.key.flatten(0, 1).transpose(1, 2))  # [B·H, T, S]
+        heads, weights = self._mix(query, memory, bias)
+        return self.output(heads.transpose(1, 2).flatten(2)), weights
+
+    def to_itself(
+        self, x: Tensor, bias: Tensor, rotate: Rotate | None, layout: Layout | None = None, *, causal: bool = False
+    ) -> Tensor:
+        """As :meth:`MultiHeadAttention.to_itself`."""
+        query, memory = self.project_all(x, rotate, layout)
+        if self.factor is None:
+            heads = self.mix.among(query, memory, bias, causal=causal)
+        else:
+            heads, _ = self._mix(query, memory, bias)
+        heads = heads.transpose(1, 2).flatten(2)  # [B, T, D]
+        return self.output(layout.strip(heads) if layout else heads)
+
+    def _mix(self, query: Tensor, memory: KeyValue, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Queries [B, H, T, K] → [B, H, T, K] and weights [B, H, T, S]."""
+        if self.factor is None:
+            return self.mix(query, memory, bias)  # type: ignore[no-any-return]
+        scores = matmul(query, memory.key.transpose(2, 3))  # [B, H, T, S]
         if bias is not None:
-            scores.view(rows, heads, length, -1).add_(bias)
-        found = invariant_bmm(scores.softmax(-1), memory.value.flatten(0, 1))  # [B·H, T, K]
-        found = found.view(rows, heads, length, -1).transpose(1, 2).flatten(2)  # [B, T, D]
-        return self.output(layout.strip(found) if layout else found)
+            scores.add_(bias)
+        weights = scores.softmax(-1)
+        return matmul(weights, memory.value), weights
 
 
 class PackedLinear:

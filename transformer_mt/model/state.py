@@ -46,9 +46,10 @@ class Cache:
         self._value[:, :, self.length : end] = new.value
         self.length = end
 
-    def read(self) -> KeyValue:
-        """All of it, [B, H, t·N, K] after t positions."""
-        return KeyValue(self._key[:, :, : self.length], self._value[:, :, : self.length])
+    def read(self, last: int | None = None) -> KeyValue:
+        """All of it, [B, H, t·N, K] after t positions, or the ``last`` rows."""
+        start = 0 if last is None else max(0, self.length - last)
+        return KeyValue(self._key[:, :, start : self.length], self._value[:, :, start : self.length])
 
     def select(self, sentences: Tensor) -> None:
         """Keep ``sentences`` [B'], in that order."""

@@ -1,7 +1,6 @@
 """The encoder-decoder Transformer (Vaswani et al. 2017), pre-norm by default."""
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -11,6 +10,8 @@ from torch import Tensor, nn
 
 from transformer_mt import config
 from transformer_mt.model.attention import KeyValue
+from transformer_mt.model.decoded import Decoded
+from transformer_mt.model.encoder_decoder import EncoderDecoder
 from transformer_mt.model.layers import DecoderLayer, Dropout, EncoderLayer, make_norm
 from transformer_mt.model.masks import Layout, attention_bias, causal_mask, padding_mask
 from transformer_mt.model.positions import Learned, Rotary, Sinusoidal
@@ -18,21 +19,16 @@ from transformer_mt.model.state import Cache, Memory, State, filled_up
 from transformer_mt.special import PAD
 
 
-class Transformer(nn.Module):
-    """Source ids in, target logits out.
+class Transformer(EncoderDecoder):
+    """Source ids in, target logits out, and nothing recurrent in between."""
 
-    ``target_vocabulary`` None means a joint vocabulary: one embedding for the source, the target and the projection to
-    V (Press and Wolf 2017). Otherwise target embedding and projection are one.
-    """
+    settings: config.Transformer
 
-    def __init__(self, settings: config.Model, source_vocabulary: int, target_vocabulary: int | None = None) -> None:
-        super().__init__()
-        self.settings, self.head_width = settings, settings.width // settings.heads
-        self.precision = torch.float32  # of activations; weights, their gradients and sums stay float32
-        self.source_embedding = nn.Embedding(source_vocabulary, settings.width)
-        self.target_embedding = (
-            self.source_embedding if target_vocabulary is None else nn.Embedding(target_vocabulary, settings.width)
-        )
+    def __init__(
+        self, settings: config.Transformer, source_vocabulary: int, target_vocabulary: int | None = None
+    ) -> None:
+        super().__init__(settings, source_vocabulary, target_vocabulary)
+        self.head_width = settings.width // settings.heads
         self.source_positions, self.target_positions = self._positions(), self._positions()
         self.rotary = Rotary(self.head_width) if settings.positions == "rotary" else None
         self.dropout = Dropout(settings.dropout)
@@ -42,7 +38,6 @@ class Transformer(nn.Module):
         pre = settings.norm_position == "pre"
         self.encoder_norm = make_norm(settings) if pre else nn.Identity()
         self.decoder_norm = make_norm(settings) if pre else nn.Identity()
-        self.output: Callable[[Tensor], Tensor] | None = None  # another form of the projection: see packing.py
         self._initialise()
 
     def _positions(self) -> nn.Module | None:
@@ -52,15 +47,6 @@ class Transformer(nn.Module):
             case "learned":
                 return Learned(self.settings.max_positions, self.settings.width)
         return None
-
-    def _initialise(self) -> None:
-        """Xavier for products (Glorot and Bengio 2010); embeddings with deviation D^-1/2, which √D then undoes."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=self.settings.width**-0.5)
 
     @property
     def position_limit(self) -> int | None:
@@ -86,28 +72,39 @@ class Transformer(nn.Module):
             x = layer(x, bias, self.rotary, layout)
         return Memory(self.encoder_norm(x), bias, layout)
 
-    def forward(self, source: Tensor, target_in: Tensor) -> Tensor:
-        """Teacher forcing: source [B, S] and the shifted target [B, T] → hidden [B, T, D], not yet projected to V."""
-        return self.decode(self.encode(source), target_in)
+    def forward(
+        self, source: Tensor, target_in: Tensor, *, own: Tensor | None = None, attention: bool = False
+    ) -> Decoded:
+        """As :meth:`EncoderDecoder.forward`; what it would have written is found by a pass of its own.
 
-    def decode(self, memory: Memory, target_in: Tensor) -> Tensor:
-        """All target positions at once: target_in [B, T] → hidden [B, T, D]."""
+        (Mihaylova and Martins 2019.)
+        """
+        memory = self.encode(source)
+        keys = self._source_keys(memory)
+        if own is not None:
+            with torch.no_grad():
+                hidden = self._decode(memory, keys, target_in)
+                target_in = torch.where(own, self._written(hidden, target_in), target_in)
+        seen: list[Tensor] | None = [] if attention else None
+        hidden = self._decode(memory, keys, target_in, seen)
+        return Decoded(hidden, seen and [weights[..., : source.shape[1]] for weights in seen])
+
+    def _decode(
+        self, memory: Memory, keys: list[KeyValue], target_in: Tensor, seen: list[Tensor] | None = None
+    ) -> Tensor:
+        """All target positions at once: target_in [B, T] → hidden [B, T, D]; ``seen`` gets each layer's attention."""
         x = self._embed(target_in, self.target_embedding, self.target_positions)
         causal = attention_bias(causal_mask(target_in.shape[1], x.device), x.dtype)
-        for layer, keys in zip(self.decoder, self._source_keys(memory), strict=True):
-            x = layer(x, causal, keys, memory.bias, self.rotary)
+        for layer, source in zip(self.decoder, keys, strict=True):
+            x, weights = layer(x, causal, source, memory.bias, self.rotary)
+            if seen is not None:
+                seen.append(weights)
         return self.decoder_norm(x)  # type: ignore[no-any-return]
 
-    @property
-    def projection(self) -> Tensor:
-        """The weight [V, D] of the projection to the vocabulary, tied to the target embedding."""
-        return self.target_embedding.weight
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Hidden [..., D] → logits [..., V]."""
-        if self.output is not None:
-            return self.output(hidden)
-        return F.linear(hidden, self.projection.to(hidden.dtype))
+    def _written(self, hidden: Tensor, target_in: Tensor) -> Tensor:
+        """The likeliest token [B, T] at each position but the first, where the target's begins."""
+        likeliest = torch.cat([self.logits(row).argmax(-1)[None] for row in hidden[:, :-1]])
+        return torch.cat((target_in[:, :1], likeliest), dim=1)
 
     def start(self, memory: Memory, beam: int) -> State:
         """The state before the first target token, for ``beam`` rows of each sentence."""

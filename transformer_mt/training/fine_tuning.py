@@ -11,7 +11,7 @@ from transformer_mt import config
 from transformer_mt.checkpoint import MANIFEST, Checkpoints, load_weights, model_weights
 from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.errors import ConfigError
-from transformer_mt.model.transformer import Transformer
+from transformer_mt.model.encoder_decoder import EncoderDecoder
 from transformer_mt.rundir import RunDirectory, sha256
 from transformer_mt.terminal import say
 
@@ -37,10 +37,14 @@ class Origin:
         return {"run": self._run, "checkpoint": self.name, "manifest": manifest}
 
     def _refuse_other_model(self, settings: config.Model) -> None:
-        free = {"size", "dropout"} if settings.positions == "learned" else {"size", "dropout", "max_positions"}
-        now, trained = settings.model_dump(exclude=free), self._manifest.get("model", {})
+        free = {"size", "dropout", "max_positions"} - ({"max_positions"} if settings.learns_positions else set())
+        now, trained = settings.model_dump(), config.as_trained(self._manifest.get("model", {}))
+        if now["kind"] != trained["kind"]:
+            free = set(now) - {"kind"}
         changed = [
-            f"model.{key} is {now[key]}, there {trained.get(key)}" for key in now if now[key] != trained.get(key)
+            f"model.{key} is {now[key]}, there {trained.get(key)}"
+            for key in now
+            if key not in free and now[key] != trained.get(key)
         ]
         if changed:
             raise ConfigError(
@@ -48,7 +52,7 @@ class Origin:
                 "run's own"
             )
 
-    def start(self, model: Transformer, tokenizer: Tokenizer) -> None:
+    def start(self, model: EncoderDecoder, tokenizer: Tokenizer) -> None:
         """Copy the weights into a fresh ``model``.
 
         With another tokenizer than that run's, pieces are matched by their text; the rows of those that only

@@ -7,10 +7,11 @@ import torch
 from transformer_mt.config import Training
 from transformer_mt.data.batching import Bucket
 from transformer_mt.errors import is_out_of_memory
-from transformer_mt.model.transformer import Transformer
+from transformer_mt.model.encoder_decoder import EncoderDecoder
 from transformer_mt.special import PAD
 from transformer_mt.terminal import warn
-from transformer_mt.training.loss import Loss, smoothed_cross_entropy
+from transformer_mt.training.loss import Loss, choice_loss, guided_loss, smoothed_cross_entropy
+from transformer_mt.training.teacher_forcing import own_places, teacher_ratio
 
 
 class Gradient:
@@ -20,7 +21,7 @@ class Gradient:
     """
 
     def __init__(
-        self, model: Transformer, settings: Training, scaler: torch.amp.GradScaler, seed: int, rank: int | None
+        self, model: EncoderDecoder, settings: Training, scaler: torch.amp.GradScaler, seed: int, rank: int | None
     ) -> None:
         self.model, self.settings, self.scaler = model, settings, scaler
         self.device = model.projection.device
@@ -38,14 +39,14 @@ class Gradient:
             for number, bucket in enumerate(buckets):
                 torch.manual_seed(derive_seed(self._seed, "dropout", step, number, *self._rank))
                 try:
-                    loss = self._backward(bucket, tokens)
+                    loss = self._backward(bucket, step, tokens)
                 except Exception as error:
                     if not is_out_of_memory(error) or len(bucket.rows) == 1:
                         raise
                     self.most_positions = bucket.positions // 2
                     break
                 smoothed += loss.smoothed.detach()
-                nll += loss.nll
+                nll += loss.nll.sum()
             else:
                 return float(smoothed), float(nll)
             self._start_again(step)
@@ -66,13 +67,20 @@ class Gradient:
             "(lower training.device_tokens)"
         )
 
-    def _backward(self, bucket: Bucket, tokens: int) -> Loss:
+    def _backward(self, bucket: Bucket, step: int, tokens: int) -> Loss:
         batch = bucket.collate().to(self.device)
         target = batch.target_out.flatten()
         real = (target != PAD).nonzero()[:, 0]  # [M]
-        hidden = self.model(batch.source, batch.target_in).flatten(0, 1).index_select(0, real)  # [M, D]
+        own = own_places(batch.target_in.shape, teacher_ratio(step, self.settings.teacher_forcing), self.device)
+        decoded = self.model(batch.source, batch.target_in, own=own, attention=batch.guide is not None)
+        hidden = decoded.hidden.flatten(0, 1).index_select(0, real)  # [M, D]
         loss = smoothed_cross_entropy(hidden, self.model.projection, target[real], self.settings.label_smoothing)
-        self.scaler.scale(loss.smoothed / tokens).backward()  # type: ignore[no-untyped-call]
+        total = loss.smoothed
+        if decoded.choice is not None and decoded.baseline is not None:
+            total = total + choice_loss(decoded.choice, decoded.baseline, loss.nll, real, told=decoded.told)
+        if decoded.attention is not None and batch.guide is not None:
+            total = total + self.settings.guided_alignment * guided_loss(decoded.attention, batch.guide)
+        self.scaler.scale(total / tokens).backward()  # type: ignore[no-untyped-call]
         return loss
 
 

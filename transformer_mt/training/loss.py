@@ -6,14 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transformer_mt.model.decoded import alignment_layer
 from transformer_mt.model.linear import outer_product, product
 
 _CHUNK = 512  # rows whose logits are held at once
+_LEAST = 1e-9  # attention below it counts as this: what a window leaves out is 0
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Sums over target tokens: ``smoothed`` is what is minimised, ``nll`` the negative log-likelihood, in nats."""
+    """``smoothed`` is what is minimised, a sum over M target tokens; ``nll`` [M] are their -log p, in nats."""
 
     smoothed: Tensor
     nll: Tensor
@@ -30,6 +32,31 @@ def smoothed_cross_entropy(hidden: Tensor, projection: Tensor, target: Tensor, s
     return Loss(smoothed, nll)
 
 
+def choice_loss(choice: Tensor, baseline: Tensor, nll: Tensor, real: Tensor, *, told: bool) -> Tensor:
+    """What trains the choices of hard attention: -Σ (R - b) log p, and Σ (R - b)² / 2 for the baseline b.
+
+    choice and baseline [B, T] as in :class:`transformer_mt.model.decoded.Decoded`, nll [M] of the target tokens, which
+    are the ``real`` ones [M] of B · T positions. The gradient of the first sum is the score function's estimate of that
+    of -E[Σ R] (Williams 1992). R is log p of the target from a position on when its choice is ``told`` to the next
+    ones, and of the token at the position alone where it is not.
+    """
+    reward = nll.new_zeros(choice.numel()).index_copy(0, real, -nll).view_as(choice)  # [B, T]
+    if told:
+        reward = reward.flip(1).cumsum(1).flip(1)
+    surprise = (reward - baseline).flatten()[real]
+    return (surprise.square() / 2 - surprise.detach() * choice.flatten()[real]).sum()
+
+
+def guided_loss(attention: list[Tensor], guide: Tensor) -> Tensor:
+    """-Σ guide · log(attention): the cross-entropy of attention and a word alignment (Chen et al. 2016).
+
+    attention [B, H, T, S] of each of L layers and guide [B, T, S]. It is the first head of one layer that learns the
+    alignment; the others stay free (Garg et al. 2019).
+    """
+    guided = attention[alignment_layer(len(attention))][:, 0]
+    return -(guide * guided.float().clamp(min=_LEAST).log()).sum()
+
+
 class _FusedLoss(torch.autograd.Function):
     """Computes the gradient in the forward pass, chunk by chunk, so that [M, V] logits are never held whole."""
 
@@ -44,7 +71,7 @@ class _FusedLoss(torch.autograd.Function):
         hidden_gradient = torch.empty_like(hidden)
         weight_gradient = projection.new_zeros(projection.shape[::-1]).T  # laid out as outer_product makes it
         smoothed = torch.zeros((), device=hidden.device)
-        nll = torch.zeros((), device=hidden.device)
+        nll = torch.empty(len(hidden), device=hidden.device)
         # Room for a chunk in float32 and in the precision of hidden: new memory for each would cost as much as softmax.
         rounded = hidden.dtype != torch.float32
         if rounded:
@@ -59,10 +86,10 @@ class _FusedLoss(torch.autograd.Function):
             chosen, greatest = logits.gather(1, gold), logits.amax(1, keepdim=True)
             p = torch.softmax(logits, 1, out=logits)
             log_sum = greatest - p.amax(1, keepdim=True).log()  # of the likeliest token, p = exp(greatest - log_sum)
-            row_nll = (log_sum - chosen).sum()
+            row_nll = (log_sum - chosen)[:, 0]
             all_nll = vocabulary * log_sum.sum() - rows.float().sum(0) @ everything
-            nll += row_nll
-            smoothed += (right - wrong) * row_nll + wrong * all_nll
+            nll[start : start + _CHUNK] = row_nll
+            smoothed += (right - wrong) * row_nll.sum() + wrong * all_nll
             if learning:
                 # The gradient is p - q; what q is everywhere, ε/(V-1), is taken off at the end.
                 p.scatter_add_(1, gold, p.new_full(gold.shape, wrong - right))

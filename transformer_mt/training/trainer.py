@@ -16,7 +16,7 @@ from transformer_mt.data.batching import Batches, Bucket, Position
 from transformer_mt.device import choose_precision
 from transformer_mt.errors import ArtefactError, NumericsError
 from transformer_mt.memory import keep_freed_memory
-from transformer_mt.model.transformer import Transformer
+from transformer_mt.model.encoder_decoder import EncoderDecoder
 from transformer_mt.terminal import warn
 from transformer_mt.training.distributed import Group
 from transformer_mt.training.gradient import Gradient
@@ -77,7 +77,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Transformer,
+        model: EncoderDecoder,
         batches: Batches,
         settings: Training,
         checkpoints: Checkpoints,

@@ -19,7 +19,7 @@ CHUNK = 10_000
 _PREFIX = 5  # letters of a word that count, so that its inflected forms are mostly one
 _ODD = np.random.default_rng(1).integers(1 << 63, size=_PREFIX, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 _NEWLINE = 10
-_UNSPACED = frozenset(["CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN"])
+UNSPACED = frozenset(["CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN"])
 """Scripts without spaces between words: two neighbouring characters serve for a word."""
 
 
@@ -67,7 +67,7 @@ def _kind(character: str) -> int:
     """0: no part of a word; 1: of a word between spaces; 2: of a script without spaces."""
     if unicodedata.category(character)[0] not in "LMN":
         return 0
-    return 2 if script(character) in _UNSPACED else 1
+    return 2 if script(character) in UNSPACED else 1
 
 
 def words(lines: Sequence[str], characters: int, bits: int) -> tuple[Array, Array]:
