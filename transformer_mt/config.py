@@ -241,13 +241,16 @@ Model = Annotated[Transformer | Recurrent, Field(discriminator="kind")]
 MODELS: dict[str, type[Transformer] | type[Recurrent]] = {"transformer": Transformer, "recurrent": Recurrent}
 
 
-def as_trained(model: dict[str, Any]) -> dict[str, Any]:
+def as_trained(model: Any) -> dict[str, Any]:
     """The model of a checkpoint's manifest, with the defaults of keys that did not exist when it was written.
 
-    Raises ValidationError when it is none.
+    Nothing when it is none that this version knows.
     """
-    model = {"kind": "transformer", **model}
-    return MODELS[model["kind"]].model_validate(model).model_dump()
+    try:
+        model = {"kind": "transformer", **model}
+        return MODELS[model["kind"]].model_validate(model).model_dump()
+    except (KeyError, TypeError, ValueError):  # of pydantic, too
+        return {}
 
 
 class TeacherForcing(Section):

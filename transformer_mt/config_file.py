@@ -176,7 +176,7 @@ def _explain(error: ValidationError, name: str, lines: dict[KeyPath, int], given
     path = _keys(first["loc"])
     if path[:1] == ("data",) and path[:3] not in lines:
         path = first["loc"] = path[:2] + path[3:]  # the only corpus of a list, the only set of a split
-    inside = next((g for g in sorted(given, key=len) if g[: len(path)] == path), None)
+    inside = next((g for g in sorted(given, key=len) if path and g[: len(path)] == path), None)
     while path and path not in lines and path not in given:
         path = path[:-1]
     if not path and inside is not None:

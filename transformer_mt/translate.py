@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -413,9 +412,7 @@ def _bounded(cells: Sequence[int]) -> Iterator[slice]:
 
 def _refuse_other_model(settings: config.Model, trained: Any, name: str) -> None:
     """Weights alone do not tell the number of heads. Raises ArtefactError when the model is another one."""
-    now, before = settings.model_dump(), dict[str, Any]()
-    with suppress(TypeError, ValueError, KeyError):
-        before = config.as_trained(trained)
+    now, before = settings.model_dump(), config.as_trained(trained)
     changed = [f"model.{key} is {now[key]} but was {before.get(key)}" for key in now if now[key] != before.get(key)]
     if changed:
         raise ArtefactError(

@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from transformer_mt import config as settings
 from transformer_mt.checkpoint import Checkpoints
 from transformer_mt.config import Config
 from transformer_mt.config_file import load_config
@@ -131,7 +130,7 @@ def refuse_changes(config: Config, paths: RunDirectory) -> None:
             before = checkpoints.manifest(name).get("experiment")
     now, before = experiment(config), before or experiment(load_config(paths.root))
     # A key that did not exist then has had the effect of its default.
-    defaults = {"model": type(config.model)(), "training": settings.Training(), "tokenizer": settings.Tokenizer()}
+    defaults = {section: type(getattr(config, section))() for section in ("model", "training", "tokenizer")}
     before = {**experiment(config.model_copy(update=defaults)), **before}
     changed = [f"{key} is {new} but was {before.get(key)}" for key, new in now.items() if new != before.get(key)]
     if changed:

@@ -1,5 +1,6 @@
 """What all models have: embeddings, the projection to the vocabulary, and the contracts of training and decoding."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from transformer_mt.model.decoded import Decoded
 from transformer_mt.model.scores import Dot
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(nn.Module, ABC):
     """Source ids in, target logits out.
 
     ``target_vocabulary`` None means a joint vocabulary: one embedding for the source, the target and the projection to
@@ -65,6 +66,7 @@ class EncoderDecoder(nn.Module):
             return self.output(hidden)
         return F.linear(hidden, self.projection.to(hidden.dtype))
 
+    @abstractmethod
     def forward(
         self, source: Tensor, target_in: Tensor, *, own: Tensor | None = None, attention: bool = False
     ) -> Decoded:
@@ -73,16 +75,15 @@ class EncoderDecoder(nn.Module):
         Where ``own`` [B, T] is True, the model reads its likeliest token in place of the target's. ``attention`` asks
         for the attention to the source.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def encode(self, source: Tensor) -> Any:
         """Source ids [B, S], filled up with PAD → memory."""
-        raise NotImplementedError
 
+    @abstractmethod
     def start(self, memory: Any, beam: int) -> Any:
         """The state before the first target token, for ``beam`` rows of each sentence."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The last token of each row, ids [R] → logits [R, V] of the next, and the state with it."""
-        raise NotImplementedError

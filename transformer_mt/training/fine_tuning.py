@@ -38,8 +38,8 @@ class Origin:
 
     def _refuse_other_model(self, settings: config.Model) -> None:
         free = {"size", "dropout", "max_positions"} - ({"max_positions"} if settings.learns_positions else set())
-        now, trained = settings.model_dump(), config.as_trained(self._manifest.get("model", {}))
-        if now["kind"] != trained["kind"]:
+        now, trained = settings.model_dump(), config.as_trained(self._manifest.get("model"))
+        if now["kind"] != trained.get("kind"):
             free = set(now) - {"kind"}
         changed = [
             f"model.{key} is {now[key]}, there {trained.get(key)}"
