@@ -140,7 +140,7 @@ Mt = Callable[..., Result]
 
 def run_in_process(*arguments: object, stdin: str | bytes = b"") -> Result:
     """Carry out ``mt ARGUMENTS`` in this process, with streams like those of a real one that is in no terminal."""
-    from transformer_mt.cli import run
+    from transformer_mt.__main__ import run
 
     given = stdin.encode() if isinstance(stdin, str) else stdin
     streams = [io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline="\n") for data in (given, b"", b"")]

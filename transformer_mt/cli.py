@@ -1,29 +1,16 @@
-"""The command line ``mt``: parse, call, print. Heavy imports stay inside the commands, so that help is instant."""
+"""The commands of ``mt``: parse, call, print. Heavy imports stay inside the commands, so that help is instant."""
 
 import os
 import shlex
-import signal
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from typer.exceptions import Abort, Exit, TyperException
+from typer.exceptions import Exit
 
-from transformer_mt import streams
-from transformer_mt.errors import (
-    ConfigError,
-    DataError,
-    Interrupted,
-    MtError,
-    SystemFault,
-    is_out_of_memory,
-    missing,
-    system_fault,
-)
+from transformer_mt.errors import ConfigError, DataError, SystemFault, missing, system_fault
 
 _STARTED = time.monotonic()
 
@@ -58,7 +45,7 @@ def _show_version(wanted: bool) -> None:
 Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")]
 
 
-def _follows() -> bool:
+def follows() -> bool:
     """Whether torchrun has started us beside a first process, which is given the same, and tells what is wrong."""
     return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
 
@@ -68,7 +55,7 @@ def _options(context: typer.Context, debug: Debug = False, version: Version = Fa
     command = context.invoked_subcommand
     if command != "train" and os.environ.get("WORLD_SIZE", "1") != "1":
         error = ConfigError(f"mt {command}: runs in one process; leave torchrun out")
-        error.silent = _follows()
+        error.silent = follows()
         raise error
 
 
@@ -446,79 +433,3 @@ def average(run: Run, set_: Set = None) -> None:
     from transformer_mt.experiment import average as experiment
 
     print(experiment.average(load_config(run, set_ or ())))
-
-
-def _fail(error: BaseException, message: str, code: int, *, debug: bool) -> int:
-    # A mistake in what all processes are given is one error, though each of them finds it.
-    kind = f"rank {os.environ['RANK']}" if code == ConfigError.code and _follows() else "error"
-    with suppress(OSError):  # a log that is full does not change the code
-        if debug:
-            import traceback
-
-            traceback.print_exception(error)
-        print(f"{kind}: {' '.join(message.split())}", file=sys.stderr, flush=True)
-    return code
-
-
-def _usage(error: TyperException) -> str:
-    """What is wrong with a command line, and which help to ask for."""
-    command = getattr(getattr(error, "ctx", None), "command_path", "mt")
-    what, meant, near = error.format_message().rstrip(".").partition(". Did you mean ")
-    what = what[:1].lower() + what[1:]
-    return f"{command}: {what}; did you mean {near}" if meant else f"{command}: {what}; see {command} --help"
-
-
-def run(arguments: list[str]) -> int:
-    """Carry out a command line; return the exit code. Whatever goes wrong, one line starts with ``error:``."""
-    debug = "--debug" in arguments
-    if debug:
-        arguments = [a for a in arguments if a != "--debug"]
-    try:
-        result: Any = app(arguments or ["--help"], prog_name="mt", standalone_mode=False)
-        if result == 130:  # what Typer makes of a KeyboardInterrupt
-            raise KeyboardInterrupt
-        sys.stdout.flush()
-        return int(result or 0)
-    except MtError as error:
-        return error.code if error.silent else _fail(error, str(error), error.code, debug=debug)
-    except TyperException as error:
-        return _fail(error, _usage(error), 2, debug=debug)
-    except (Abort, KeyboardInterrupt) as error:
-        return _fail(error, "interrupted", 130, debug=debug)
-    except (BrokenPipeError, SystemExit) as error:
-        if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has enough; end quietly
-        return 0
-    except OSError as error:
-        fault: SystemFault = system_fault(error)
-        return _fail(error, str(fault), fault.code, debug=debug)
-    except Exception as error:
-        if is_out_of_memory(error):
-            advice = "out of memory; lower training.device_tokens or decoding.batch_size"
-            return _fail(error, advice, SystemFault.code, debug=debug)
-        return _fail(
-            error, f"bug: {type(error).__name__}: {error} (run again with --debug and report it)", 1, debug=debug
-        )
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    """End by an exception, so that what is half done is taken away; training handles the signal by itself."""
-    if number == signal.SIGHUP:  # a terminal that is closed may send it twice
-        signal.signal(number, signal.SIG_IGN)
-    raise Interrupted(f"stopped by {signal.Signals(number).name}; start again when you like", 128 + number)
-
-
-def main() -> None:
-    """The entry point of ``mt``."""
-    if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:  # of an old locale: paths, too, are UTF-8
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
-    streams.mend()
-    signal.signal(signal.SIGTERM, _terminate)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
-        signal.signal(signal.SIGHUP, _terminate)
-    if "train" in sys.argv[1:]:  # nothing to save yet, and the imports take seconds
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    code = run(sys.argv[1:])
-    streams.close()
-    sys.exit(code)

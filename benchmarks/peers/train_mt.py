@@ -7,7 +7,7 @@ from unittest import mock
 
 from benchmarks.peers.meter import Window
 from benchmarks.peers.work import Work
-from transformer_mt import cli
+from transformer_mt.__main__ import run
 from transformer_mt.training.trainer import Tally, Trainer
 
 
@@ -33,7 +33,7 @@ def main() -> None:
         window.update(tally.tokens - before)
 
     with mock.patch.object(Trainer, "update", watched):
-        cli.run(["train", work.config, "--set", f"training.precision={options.precision}"])
+        run(["train", work.config, "--set", f"training.precision={options.precision}"])
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ import pytest
 from tests.conftest import PATIENCE, wait_for, workers, write_lines
 
 PROGRAM = """
-from transformer_mt import cli, parallel, workers
+from transformer_mt import __main__ as mt, parallel, workers
 workers.processes = lambda: 2
 parallel.PAYS = 0.0  # seconds
-cli.main()
+mt.main()
 """
 
 Begin = Callable[..., "subprocess.Popen[bytes]"]

@@ -101,6 +101,36 @@ def test_a_configuration_file_serves_as_run_to_start_from(mt: Mt, write: Write, 
     assert load_config(config).tokenizer.from_ == str(tiny_run)
 
 
+NEWER = ("kind", "score", "self_attention", "window", "teacher_forcing", "guided_alignment")
+
+
+def test_a_run_of_a_version_that_had_fewer_keys_is_as_good(
+    mt: Mt, write: Write, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that its checkpoints do not know has had the effect of its default, and no other value passes for it."""
+    manifest, forgotten = Checkpoints.manifest, set()
+
+    def older(checkpoints: Checkpoints, name: str) -> dict[str, Any]:
+        about = manifest(checkpoints, name)
+        for section in ("model", "experiment"):
+            new = {key for key in about[section] if set(key.split(".")) & set(NEWER)}
+            forgotten.update(new)
+            about[section] = {key: value for key, value in about[section].items() if key not in new}
+        return about
+
+    monkeypatch.setattr(Checkpoints, "manifest", older)
+    assert mt("translate", origin, stdin="ar mako\n").code == 0
+    steps = ("--set", "training.max_steps=62")
+    refused(
+        mt("train", origin, "--resume", *steps, "--set", "model.score=dot"), 4, "model.score is dot but was scaled_dot"
+    )
+    assert mt("train", origin, "--resume", *steps).code == 0
+    config = write(model=None, tokenizer=None, training={**ONE_STEP, "start_from": str(origin)})
+    assert mt("train", config).code == 0
+    refused(mt("translate", origin, "--set", "model.self_attention=window", stdin="ar\n"), 4, "but was full")
+    assert {key.split(".")[1] for key in forgotten if "." in key} == set(NEWER)
+
+
 def test_with_another_tokenizer_pieces_of_both_keep_their_vectors(
     mt: Mt, write: Write, tiny_run: Path, tmp_path: Path
 ) -> None:

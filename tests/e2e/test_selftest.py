@@ -131,7 +131,7 @@ def test_a_failed_check_is_told(mt: Mt, tiny_run: Path, monkeypatch: pytest.Monk
     failed(replace(result, out=""), 1, "exact resume")
 
 
-FORGETFUL = """from transformer_mt import cli
+FORGETFUL = """from transformer_mt import __main__ as mt
 from transformer_mt.training.trainer import Trainer
 
 def resume(self, name, resume=Trainer.resume):
@@ -140,7 +140,7 @@ def resume(self, name, resume=Trainer.resume):
 
 Trainer.resume = resume
 if __name__ == "__main__":
-    cli.main()
+    mt.main()
 """
 
 

@@ -101,8 +101,8 @@ def test_usr1_saves_and_training_goes_on(start_mt: Start, toy_config: Write, tmp
 def test_usr1_before_training_has_begun_does_not_end_it() -> None:
     """The imports of a training take seconds; here nothing is imported yet."""
     program = (
-        "import os, signal, sys\nfrom transformer_mt import cli\n"
-        "run = cli.run\ncli.run = lambda words: (os.kill(os.getpid(), signal.SIGUSR1), run(words))[1]\ncli.main()\n"
+        "import os, signal, sys\nfrom transformer_mt import __main__ as mt\n"
+        "run = mt.run\nmt.run = lambda words: (os.kill(os.getpid(), signal.SIGUSR1), run(words))[1]\nmt.main()\n"
     )
     command = [sys.executable, "-c", program, "--debug", "train", "--help"]
     assert subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE).returncode == 0
@@ -145,7 +145,7 @@ def test_nohup_is_respected_and_a_log_that_is_full_does_no_harm(
 
 
 HANGS = """import time
-from transformer_mt import cli
+from transformer_mt import __main__ as mt
 from transformer_mt.training.trainer import Trainer
 
 def update(self, buckets, step, tally, update=Trainer.update):
@@ -155,7 +155,7 @@ def update(self, buckets, step, tally, update=Trainer.update):
     update(self, buckets, step, tally)
 
 Trainer.update = update
-cli.main()
+mt.main()
 """
 
 

@@ -84,7 +84,7 @@ def test_every_pair_of_a_batch_is_in_exactly_one_share() -> None:
 
 
 SPY = """import sys, torch
-from transformer_mt import cli
+from transformer_mt import __main__ as mt
 from transformer_mt.training import trainer
 
 def seen(parameters, limit, clip=torch.nn.utils.clip_grad_norm_):
@@ -95,7 +95,7 @@ def seen(parameters, limit, clip=torch.nn.utils.clip_grad_norm_):
     return clip(parameters, limit)
 
 trainer.nn.utils.clip_grad_norm_ = seen
-cli.main()
+mt.main()
 """
 
 
@@ -162,7 +162,7 @@ def test_a_signal_to_the_launcher_ends_all_at_one_step(
 
 
 SIGNALLED = """import os, signal
-from transformer_mt import cli
+from transformer_mt import __main__ as mt
 from transformer_mt.training.trainer import Trainer
 
 place = Trainer.{place}
@@ -177,7 +177,7 @@ def signalled(self, *arguments, **options):
 
 if os.environ["RANK"] == "1":
     Trainer.{place} = signalled
-cli.main()
+mt.main()
 """
 
 
@@ -260,8 +260,8 @@ def test_ranks_that_are_configured_otherwise_end_at_the_start(
 ) -> None:
     script = tmp_path / "differs.py"
     script.write_text(
-        "import os, sys, shlex\nfrom transformer_mt import cli\n"
-        f"sys.argv += shlex.split({change!r}.replace('${{RANK}}', os.environ['RANK']))\ncli.main()\n"
+        "import os, sys, shlex\nfrom transformer_mt import __main__ as mt\n"
+        f"sys.argv += shlex.split({change!r}.replace('${{RANK}}', os.environ['RANK']))\nmt.main()\n"
     )
     process = launch(toy_config(), script=script)
     _, errors = process.communicate(timeout=PATIENCE)
@@ -285,7 +285,7 @@ def test_a_mistake_in_what_all_ranks_are_given_is_one_error(
 
 
 FAULT = """import datetime, os, sys, time
-from transformer_mt import cli
+from transformer_mt import __main__ as mt
 from transformer_mt.checkpoint import Checkpoints
 from transformer_mt.training import distributed
 from transformer_mt.errors import SystemFault
@@ -309,7 +309,7 @@ def failing(self, *arguments, **options):
     save(self, *arguments, **options)
 
 Gradient.add, Checkpoints.save = add, failing
-cli.main()
+mt.main()
 """
 
 
@@ -436,7 +436,7 @@ def test_a_refused_command_does_not_become_a_resume(launch: Launch, tiny_run: Pa
 
 
 KILLED_TWICE = """import os, signal
-from transformer_mt import cli
+from transformer_mt import __main__ as mt
 from transformer_mt.checkpoint import Checkpoints
 from transformer_mt.experiment import run
 
@@ -453,7 +453,7 @@ def saving(*arguments, **options):
         os.kill(os.getpid(), signal.SIGKILL)
 
 run.prepare_store, Checkpoints.save = preparing, saving
-cli.main()
+mt.main()
 """
 
 

@@ -170,11 +170,11 @@ def test_many_threads_translate_as_one_does(tiny_run: Path, calls: int) -> None:
 # --- processes that share the work of tokenizing
 
 PROGRAM = """
-from transformer_mt import cli, parallel
+from transformer_mt import __main__ as mt, parallel
 parallel.cores = lambda: 2
 parallel.PAYS = 0.0  # seconds
 if __name__ == "__main__":
-    cli.main()
+    mt.main()
 """
 
 

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 CHUNK, LINES = 32, 240  # lines that are sorted together, and kept together; lines of the file
 PROGRAM = f"""
 import os
-from transformer_mt import cli, parallel, translate, workers
+from transformer_mt import __main__ as mt, parallel, translate, workers
 translate._READ_AHEAD = {CHUNK // 8}
 if processes := int(os.environ["PROCESSES"]):
     workers.processes = lambda: processes
     parallel.PAYS = 0.0  # seconds
-cli.main()
+mt.main()
 """
 SETTINGS = ["--set", "decoding.beam_size=2"]
 PARAGRAPH = "Ar mako kist. El bilu balm! In tofi torf?"

@@ -9,7 +9,7 @@ from typing import Any
 from transformer_mt.checkpoint import Checkpoints
 from transformer_mt.config import Config
 from transformer_mt.errors import ConfigError
-from transformer_mt.experiment.scoring import chosen_sets, evaluate
+from transformer_mt.experiment.scoring import chosen_sets, translated
 from transformer_mt.experiment.significance import Difference, Result, Sentence, compare_systems, most_different
 from transformer_mt.rundir import RunDirectory
 from transformer_mt.terminal import bar, visible
@@ -66,25 +66,20 @@ def compare(runs: Sequence[tuple[str, Config]], checkpoint: str, split: str) -> 
     Translations go to ``eval/NAME.hyp`` of each run. Raises ConfigError when sources or references differ.
     """
     names, configs = [name for name, _ in runs], [config for _, config in runs]
-    for config in configs:
-        Checkpoints(RunDirectory(Path(config.run_dir)).checkpoints).resolve(checkpoint)
+    made = [Checkpoints(RunDirectory(Path(config.run_dir)).checkpoints).resolve(checkpoint) for config in configs]
     sets, *others = (chosen_sets(config, split) for config in configs)
     for name, other in zip(names[1:], others, strict=True):
         _check_same(sets, other, names[0], name)
-    systems: dict[str, tuple[dict[str, list[str]], str]] = {}
-    for config in configs:
-        if config.run_dir not in systems:
-            systems[config.run_dir] = _translations(config, checkpoint, split)
-    hypotheses = [systems[config.run_dir][0] for config in configs]
-    checkpoints = [systems[config.run_dir][1] for config in configs]
+    systems = {config.run_dir: (config, name) for config, name in zip(configs, made, strict=True)}
+    hypotheses = {place: translated(*system, split) for place, system in systems.items()}
     language = configs[0].languages.target
     result = {}
     for name, (sources, references) in sets.items():
-        texts = [found[name] for found in hypotheses]
+        texts = [hypotheses[config.run_dir][name].hypotheses for config in configs]
         with bar(f"comparing {name}", len(_LABELS), "metrics") as progress:
             results = compare_systems(texts, references, language, progress.advance)
         examples = [most_different(sources, references, texts[0], other, _EXAMPLES) for other in texts[1:]]
-        result[name] = Comparison(names, checkpoints, _groups(configs), len(sources), results, examples)
+        result[name] = Comparison(names, made, _groups(configs), len(sources), results, examples)
     return result
 
 
@@ -108,14 +103,6 @@ def _check_same(sets: dict[str, Text], others: dict[str, Text], first: str, run:
             unequal = (n for n, pair in enumerate(zip(ours, theirs, strict=True), start=1) if pair[0] != pair[1])
             if (line := next(unequal, None)) is not None:
                 raise ConfigError(f"{run}: {name}, {side}, line {line} is another one than in {first}; {advice}")
-
-
-def _translations(config: Config, checkpoint: str, split: str) -> tuple[dict[str, list[str]], str]:
-    """A run's translations by set, made now, and the name of the checkpoint that made them."""
-    scores = evaluate(config, checkpoint, split)
-    folder = RunDirectory(Path(config.run_dir)).eval
-    made = next(iter(scores.values()))["checkpoint"]
-    return {name: (folder / f"{name}.hyp").read_bytes().decode().split("\n")[:-1] for name in scores}, made
 
 
 def _groups(configs: Sequence[Config]) -> list[list[int]]:

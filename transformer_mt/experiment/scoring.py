@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformer_mt.checkpoint import Checkpoints
 from transformer_mt.config import Config, Source
@@ -76,11 +76,27 @@ def chosen_sets(config: Config, split: str) -> dict[str, tuple[list[str], list[l
     return {name: prepare.evaluation_set(paths.data, name) for name in names if split in (kind, name)}
 
 
-def evaluate(config: Config, checkpoint: str, split: str) -> dict[str, dict[str, Any]]:
-    """Translate the sets of a split, or one by its name, and score each; translations go to ``eval/NAME.hyp``."""
+class Translated(NamedTuple):
+    """A set, and its translations."""
+
+    sources: list[str]
+    references: list[list[str]]
+    hypotheses: list[str]
+
+
+def translated(config: Config, checkpoint: str, split: str) -> dict[str, Translated]:
+    """Translate the sets of a split, or one by its name; translations go to ``eval/NAME.hyp``."""
     with AllCores.from_config(config, checkpoint) as translator:
         sets = chosen_sets(config, split)
-        return {name: _scored(config, checkpoint, translator, name, *texts) for name, texts in sets.items()}
+        return {
+            name: Translated(sources, references, _to_file(config, translator, name, sources))
+            for name, (sources, references) in sets.items()
+        }
+
+
+def evaluate(config: Config, checkpoint: str, split: str) -> dict[str, dict[str, Any]]:
+    """Translate the sets of a split, or one by its name, and score each; translations go to ``eval/NAME.hyp``."""
+    return {name: _scored(config, checkpoint, text) for name, text in translated(config, checkpoint, split).items()}
 
 
 def evaluate_files(config: Config, checkpoint: str, source: Path, references: list[Path]) -> dict[str, Any]:
@@ -92,13 +108,18 @@ def evaluate_files(config: Config, checkpoint: str, source: Path, references: li
     sources, targets = zip(*pairs, strict=True)
     gold = [list(lines) for lines in zip(*targets, strict=True)]
     with AllCores.from_config(config, checkpoint) as translator:
-        return _scored(config, checkpoint, translator, f"file.{source.name}", list(sources), gold)
+        hypotheses = _to_file(config, translator, f"file.{source.name}", list(sources))
+    return _scored(config, checkpoint, Translated(list(sources), gold, hypotheses))
 
 
-def _scored(config: Config, checkpoint: str, translator: Translator, name: str, sources: list[str],
-            references: list[list[str]]) -> dict[str, Any]:  # fmt: skip
-    paths = RunDirectory(Path(config.run_dir))
+def _to_file(config: Config, translator: Translator, name: str, sources: list[str]) -> list[str]:
     hypotheses = _translate(translator, sources, f"translating {name}")
-    write_atomically(paths.eval / f"{name}.hyp", "".join(line + "\n" for line in hypotheses))
-    scores = corpus_scores(hypotheses, references, config.languages.target)
-    return {**scores, "checkpoint": Checkpoints(paths.checkpoints).resolve(checkpoint)}
+    path = RunDirectory(Path(config.run_dir)).eval / f"{name}.hyp"
+    write_atomically(path, "".join(line + "\n" for line in hypotheses))
+    return hypotheses
+
+
+def _scored(config: Config, checkpoint: str, text: Translated) -> dict[str, Any]:
+    scores = corpus_scores(text.hypotheses, text.references, config.languages.target)
+    checkpoints = Checkpoints(RunDirectory(Path(config.run_dir)).checkpoints)
+    return {**scores, "checkpoint": checkpoints.resolve(checkpoint)}
