@@ -4,7 +4,7 @@ PIP_ARGS ?=
 BIN = .venv/bin
 SENTENCES = 'The old teacher reads the letter.' 'I do not know whether the small dog sleeps in the garden.'
 
-.PHONY: setup demo test test-slow lint format docs bench bench-peers bench-bleu bench-lengths bench-complexity clean
+.PHONY: setup demo test test-slow lint format docs bench bench-peers bench-bleu bench-lengths bench-complexity bench-family clean
 
 setup: .venv/.ready
 
@@ -51,6 +51,10 @@ bench-lengths: setup
 
 bench-complexity: setup
 	$(BIN)/python benchmarks/complexity.py
+
+# Every system of configs/attention: four hours on one core. ARGS for another corpus, some systems, another core: --help.
+bench-family: setup
+	$(BIN)/python -m benchmarks.family $(ARGS)
 
 # Against other toolkits, each installed under runs/bench-peers. CORPUS=DIR for another corpus, ARGS for options: --help.
 bench-peers: setup

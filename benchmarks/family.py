@@ -1,0 +1,168 @@
+"""The attention family on one corpus: BLEU with its interval, BLEU of long sentences, alignment error, speed, memory.
+
+Every system of configs/attention is trained by ``mt train`` in a process of its own that has one core, and then
+translates the test set. What is finished is not done again: a new call goes on with what is left, and two with other
+cores share the work when each is given its own systems. The alignment error is that of the layer and head that are best
+on the validation set, where the corpus has ``.align`` files. A table and the figures as JSON are left in
+runs/bench-family. `make bench-family` runs it on the project's own corpus.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from transformer_mt.alignment import alignments, error_rates
+from transformer_mt.config import Config
+from transformer_mt.config_file import load_config
+from transformer_mt.data.corpus import read_lines
+from transformer_mt.data.links import parse_links
+from transformer_mt.data.prepare import evaluation_set
+from transformer_mt.errors import ConfigError
+from transformer_mt.evaluate import bleu_metric, confidence
+from transformer_mt.report.analysis import bands, words
+from transformer_mt.rundir import RunDirectory
+from transformer_mt.translate import Translator
+
+ROOT = Path(__file__).resolve().parents[1]
+SYSTEMS = {path.stem: path for path in sorted((ROOT / "configs" / "attention").glob("*.yaml"))}
+_BANDS = 6  # of sentence length; the last one has the long sentences
+_COLUMNS = ("system", "parameters, M", "steps", "BLEU", "BLEU, long", "AER", "trains, tokens/s", "memory, MB",
+            "translates, tokens/s")  # fmt: skip
+
+
+def overrides(options: argparse.Namespace, name: str) -> list[str]:
+    """What differs from the shipped configuration."""
+    run = f"run_dir={options.folder / name}"
+    if options.corpus is None:
+        return [run, *options.set]
+    source, target = options.languages.split("-")
+    files = {split: f"{{source: {options.corpus / text}.{source}, target: {options.corpus / text}.{target}}}"
+             for split, text in (("train", "train"), ("valid", options.valid), ("test", options.test))}  # fmt: skip
+    return [run, f"languages={{source: {source}, target: {target}}}",
+            *(f"data.{split}={given}" for split, given in files.items()), *options.set]  # fmt: skip
+
+
+def train(name: str, given: list[str]) -> float:
+    """Train a system to its end, going on with what there is of it; the process's peak memory in MB."""
+    words = ["train", str(SYSTEMS[name]), *(word for key in given for word in ("--set", key))]
+    resume = ["--resume"] if RunDirectory(Path(load_config(SYSTEMS[name], given).run_dir)).holds_run() else []
+    process = subprocess.Popen([sys.executable, "-m", "transformer_mt", *words, *resume])
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{name}: mt train ended with code {process.returncode}")
+    return used.ru_maxrss / 1024
+
+
+def tell(name: str, config: Config) -> dict[str, Any]:
+    """What is known of a trained system."""
+    paths, target = RunDirectory(Path(config.run_dir)), config.languages.target
+    translator = Translator.from_config(config)
+    lines, references = evaluation_set(paths.data, "test")
+    begun = time.process_time()
+    found = [best for best, *_ in translator.stream(lines, tokens=True)]
+    seconds = time.process_time() - begun
+    texts = [best.text for best in found]
+    lengths = [len(words(line, config.languages.source)) for line in lines]
+    long = bands(lengths, _BANDS)[-1]
+    metric = bleu_metric(target)
+    of_long = metric.corpus_score([texts[n] for n in long.rows], [[gold[n] for n in long.rows] for gold in references])
+    events = [json.loads(line) for line in paths.metrics.read_text(encoding="utf-8").splitlines()]
+    steps = [event for event in events if event["event"] == "train"]
+    return {
+        "system": name,
+        "parameters": sum(weight.numel() for weight in translator.model.parameters()),
+        "steps": steps[-1]["step"],
+        "bleu": metric.corpus_score(texts, references).score,
+        "interval": confidence(texts, references, target)["bleu"][1],
+        "long": {"words": [long.low, long.high], "sentences": len(long.rows), "bleu": of_long.score},
+        "alignment_error_rate": alignment_error(translator, config),
+        "trains": statistics.median(event["target_tokens_per_second"] for event in steps),
+        "translates": sum(len(best.tokens or ()) for best in found) / seconds,
+    }
+
+
+def alignment_error(translator: Translator, config: Config) -> float | None:
+    """That of the best layer and head, told by the validation set; None without links or attention."""
+    rates = {}
+    for split in ("valid", "test"):
+        [source] = config.data.sets(split).values()
+        files = [Path(str(source.source)), Path(str(source.target)), Path(str(source.target)).with_suffix(".align")]
+        if not files[-1].is_file():
+            return None
+        sources, targets, links = (list(read_lines(path)) for path in files)
+        try:
+            found = list(alignments(translator, sources, targets))
+        except ConfigError:  # of a model without attention
+            return None
+        gold = [
+            parse_links(line, (len(of_pair.source), len(of_pair.target)), f"{files[-1]}:{number}")
+            for number, (line, of_pair) in enumerate(zip(links, found, strict=True), start=1)
+        ]
+        rates[split] = error_rates([of_pair.weights for of_pair in found], gold)
+    return chosen(rates)
+
+
+def chosen(rates: dict[str, list[list[float]]]) -> float:
+    """Of the error rates of layers and heads, that of the best on the validation set in the test set."""
+    _, layer, head = min((rate, n, m) for n, row in enumerate(rates["valid"]) for m, rate in enumerate(row))
+    return rates["test"][layer][head]
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """The figures in Markdown, the best BLEU first."""
+    rows = [
+        (
+            result["system"],
+            f"{result['parameters'] / 1e6:.2f}",
+            f"{result['steps']:,}",
+            f"{result['bleu']:.1f} ± {result['interval']:.1f}",
+            f"{result['long']['bleu']:.1f}",
+            "" if (rate := result["alignment_error_rate"]) is None else f"{rate:.2f}",
+            f"{result['trains']:,.0f}",
+            f"{result['peak_mb']:,.0f}",
+            f"{result['translates']:,.0f}",
+        )
+        for result in sorted(results, key=lambda result: -result["bleu"])
+    ]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (_COLUMNS, ("---", *["---:"] * 8), *rows))
+
+
+def main() -> None:
+    """Train and tell what is left of the systems, and print the table of all that are finished."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("systems", nargs="*", metavar="SYSTEM", help="all of configs/attention when left out")
+    parser.add_argument("--folder", type=Path, default=Path("runs/bench-family"))
+    parser.add_argument("--corpus", type=Path, metavar="DIR", help="another corpus: train.LANGUAGE and so on")
+    parser.add_argument("--languages", default="de-en")
+    parser.add_argument("--valid", default="valid", metavar="NAME", help="of that corpus's validation files")
+    parser.add_argument("--test", default="test", metavar="NAME")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of mt train; repeatable")
+    parser.add_argument("--core", type=int, default=0)
+    options = parser.parse_args()
+    if unknown := set(options.systems) - set(SYSTEMS):
+        parser.error(f"{', '.join(unknown)}: unknown; choose from {', '.join(SYSTEMS)}")
+    os.sched_setaffinity(0, {options.core})
+    os.environ["OMP_NUM_THREADS"] = "1"
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for name in options.systems or SYSTEMS:
+        path = options.folder / f"{name}.json"
+        if not path.exists():
+            given = overrides(options, name)
+            peak = train(name, given)
+            known = {**tell(name, load_config(SYSTEMS[name], given)), "peak_mb": peak}
+            path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    results = [json.loads(path.read_text()) for path in sorted(options.folder.glob("*.json"))]
+    text = table(results)
+    (options.folder / "table.md").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
