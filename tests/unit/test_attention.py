@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from transformer_mt.model.attention import MultiHeadAttention, attend
+from transformer_mt.model.attention import MultiHeadAttention, attend, softmax
 from transformer_mt.model.masks import attention_bias, causal_mask, padding_mask
 from transformer_mt.model.scores import Dot
 
@@ -29,6 +29,27 @@ def test_worked_example_of_tutorials() -> None:
 def test_worked_example_with_its_simplified_weights() -> None:
     """Tutorials round the first weights to 0, ½, ½; the values then mix to [2, 7, 1.5]."""
     assert (torch.tensor([0.0, 0.5, 0.5]) @ (INPUTS @ W_VALUE)).tolist() == [2.0, 7.0, 1.5]
+
+
+@given(st.integers(1, 40), st.sampled_from([torch.float32, torch.bfloat16, torch.float64]), st.integers(0, 99))
+def test_softmax_of_any_length_and_its_gradient(length: int, precision: torch.dtype, seed: int) -> None:
+    """Against e^x / Σ e^x in float64; half of the last positions are hidden."""
+    torch.manual_seed(seed)
+    scores = torch.randn(2, 3, 4, length).to(precision)
+    scores[1, ..., (length + 1) // 2 :] = float("-inf")
+    seed_gradient = torch.randn(scores.shape, dtype=torch.float64)
+    exact, ours = scores.double().clone().requires_grad_(), scores.clone().requires_grad_()
+    powers = exact.exp()
+    expected = powers / powers.sum(-1, keepdim=True)
+    found = softmax(ours)
+    assert found.dtype == (torch.float64 if precision == torch.float64 else torch.float32)
+    torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(softmax(ours), found, atol=1e-6, rtol=1e-6)
+    [expected_gradient] = torch.autograd.grad(expected, exact, seed_gradient)
+    [gradient] = torch.autograd.grad(found, ours, seed_gradient.to(found.dtype))
+    tolerance = 1e-2 if precision == torch.bfloat16 else 1e-6  # of the gradient, which is rounded to it
+    torch.testing.assert_close(gradient.double(), expected_gradient, atol=tolerance, rtol=tolerance)
 
 
 def test_scale_is_one_over_the_root_of_the_head_width() -> None:

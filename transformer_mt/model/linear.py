@@ -52,7 +52,7 @@ class _Affine(torch.autograd.Function):
         return (
             product(gradient, weight.to(x.dtype).T).view_as(x),
             outer_product(gradient, x.reshape(len(gradient), -1)).to(weight.dtype),
-            gradient.sum(0, dtype=weight.dtype) if ctx.has_bias else None,
+            gradient.sum(0).to(weight.dtype) if ctx.has_bias else None,
             None,
         )
 

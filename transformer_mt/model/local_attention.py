@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from transformer_mt.model.attention import Full, KeyValue
+from transformer_mt.model.attention import Full, KeyValue, softmax
 from transformer_mt.model.linear import Linear, matmul, sigmoid
 from transformer_mt.model.scores import Dot
 
@@ -27,6 +27,6 @@ class Local(Full):
         distance = torch.arange(memory.key.shape[1], device=query.device) - centre  # [B, T, S]
         outside = distance.abs() > self.radius
         scores = (self.score(query, memory.key) + bias).masked_fill(outside, float("-inf"))
-        weights = scores.softmax(-1) * torch.exp(-2 * (distance / self.radius) ** 2)
+        weights = softmax(scores) * torch.exp(-2 * (distance / self.radius) ** 2)
         weights = weights.to(memory.value.dtype)
         return matmul(weights, memory.value), weights

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from transformer_mt.model.attention import Full, KeyValue, MultiHeadAttention, Rotate
+from transformer_mt.model.attention import Full, KeyValue, MultiHeadAttention, Rotate, softmax
 from transformer_mt.model.encoder_decoder import EncoderDecoder
 from transformer_mt.model.layers import LayerNorm, RMSNorm
 from transformer_mt.model.linear import Linear, has_kernel, in_rows, matmul, product
@@ -138,8 +138,8 @@ class PackedAttention:
         scores = matmul(query, memory.key.transpose(2, 3))  # [B, H, T, S]
         if bias is not None:
             scores.add_(bias)
-        weights = scores.softmax(-1)
-        return matmul(weights, memory.value), weights
+        weights = softmax(scores)
+        return matmul(weights.to(memory.value.dtype), memory.value), weights
 
 
 class PackedLinear:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transformer_mt.model.attention import Full, KeyValue
+from transformer_mt.model.attention import Full, KeyValue, softmax
 from transformer_mt.model.scores import Dot
 
 _FEWEST = 16  # positions of a block
@@ -33,8 +33,8 @@ class Window(Full):
             real = self._around((bias == 0).transpose(2, 3).to(value.dtype), blocks, size)  # [B, 1, n, b + 2r, 1]
             allowed = allowed & (real.transpose(3, 4) > 0)
         # Not minus infinity: what is around padding may see nothing, and that must be no NaN.
-        weights = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(-1).to(value.dtype)
-        found: Tensor = weights @ value
+        weights = softmax(scores.masked_fill(~allowed, torch.finfo(scores.dtype).min))
+        found: Tensor = weights.to(value.dtype) @ value
         return found.flatten(2, 3)[:, :, :length]
 
     def _around(self, x: Tensor, blocks: int, size: int) -> Tensor:
