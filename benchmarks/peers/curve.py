@@ -1,7 +1,8 @@
-"""Minutes to quality: `mt train` and Hugging Face transformers, one after the other on one core.
+"""Minutes to quality: `mt train` and Hugging Face transformers, one after the other.
 
 Validation BLEU against wall-clock time from the start of each command. Both have the settings of a configuration of
-`mt`; the other's tokenization is done for it. `make bench-bleu CORPUS=DIR` runs it.
+`mt`, and run as one process a core, by torchrun; the other's tokenization is done for it. `make bench-bleu CORPUS=DIR`
+runs it.
 """
 
 import argparse
@@ -79,10 +80,10 @@ def reached(curve: list[Point], bleu: float) -> float | None:
     return None
 
 
-def markdown(results: dict[str, Any], bleu: float) -> str:
+def markdown(results: dict[str, Any], bleu: float, cores: int) -> str:
     """A table, and the ratio."""
     lines = [
-        f"| one core, from the start of the command | minutes to BLEU {bleu:g} | first validated there "
+        f"| {cores} cores, from the start of the command | minutes to BLEU {bleu:g} | first validated there "
         "| updates | last BLEU, minutes |",
         "|---|---|---|---|---|",
     ]
@@ -109,10 +110,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="after which each is stopped (60)")
     parser.add_argument("--validate-every", type=int, default=300, metavar="UPDATES")
     parser.add_argument("--engines", default="mt,hf", help="both: mt,hf; of one left out the last result is shown")
-    parser.add_argument("--core", type=int, help="to run on; left out: the last that this process may use")
+    parser.add_argument("--cores", type=int, default=2, help="how many processes of one thread (2)")
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0)) if options.core is None else options.core})
+        os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[: options.cores]))
     interpreters = {engine: str(venvs.python(engine, run.FOLDER / "venvs")) for engine in ("mt", "hf", "plot")}
     changes = settings(options.config, options.corpus.resolve(), options.valid, options.validate_every)
     config = load_config(options.config, [*changes, f"run_dir={FOLDER / 'store'}"])
@@ -120,9 +121,10 @@ def main() -> None:
     run.read_work(options.config, FOLDER / "store").save(FOLDER)
     sections = {"model": config.model.model_dump(), "training": config.training.model_dump()}
     overrides = [part for change in [*changes, f"run_dir={FOLDER / 'mt'}"] for part in ("--set", change)]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(options.cores)]
     commands = {
-        "mt": ["-m", "transformer_mt", "train", str(options.config), *overrides],
-        "hf": ["-m", "benchmarks.peers.curve_hf", str(FOLDER), json.dumps(sections)],
+        "mt": [*launcher, "-m", "transformer_mt", "train", str(options.config), *overrides],
+        "hf": [*launcher, "-m", "benchmarks.peers.curve_hf", str(FOLDER), json.dumps(sections)],
     }
     for engine in options.engines.split(","):
         shutil.rmtree(FOLDER / engine, ignore_errors=True)
@@ -133,11 +135,12 @@ def main() -> None:
     results = {engine: json.loads(path.read_text(encoding="utf-8")) for engine, path in files.items() if path.exists()}
     summary = {
         "bleu": options.bleu,
+        "cores": options.cores,
         "minutes": {engine: reached(result["curve"], options.bleu) for engine, result in results.items()},
         "results": results,
     }
     (FOLDER / "result.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    table = markdown(results, options.bleu)
+    table = markdown(results, options.bleu, options.cores)
     (FOLDER / "result.md").write_text(table, encoding="utf-8")
     print(table, end="")
     subprocess.run([interpreters["plot"], "-m", "benchmarks.peers.curve_plot", str(FOLDER)], cwd=run.ROOT, check=True)

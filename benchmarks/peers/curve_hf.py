@@ -1,7 +1,11 @@
-"""Train a Transformer of Hugging Face transformers for BLEU, with the settings of a configuration of `mt`."""
+"""Train a Transformer of Hugging Face transformers for BLEU, with the settings of a configuration of `mt`.
+
+Started by torchrun, its processes share every batch by PyTorch's DistributedDataParallel.
+"""
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -9,7 +13,8 @@ from typing import Any
 import sacrebleu
 import sentencepiece
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForSeq2SeqLM, PegasusConfig
 
 from benchmarks.peers.train_hf import batches, padded
@@ -78,7 +83,12 @@ def main() -> None:
     parser.add_argument("settings", type=json.loads, help="the sections model and training of mt's configuration")
     options = parser.parse_args()
     work, training = Work.load(options.folder), options.settings["training"]
-    model = make_model(work.vocabulary, options.settings["model"]).train()
+    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    alone: Any = make_model(work.vocabulary, options.settings["model"]).train()
+    model = alone
+    if processes > 1:
+        distributed.init_process_group("gloo")
+        model = DistributedDataParallel(alone, gradient_as_bucket_view=True)
     optimizer = torch.optim.AdamW(
         model.parameters(), betas=training["adam_betas"], weight_decay=training["weight_decay"], fused=True
     )
@@ -90,9 +100,9 @@ def main() -> None:
     )
     pairs = list(zip(work.ids("source"), work.ids("target"), strict=True))
     (options.folder / "hf").mkdir(exist_ok=True)
-    log = (options.folder / "hf" / "metrics.jsonl").open("w", encoding="utf-8", buffering=1)
+    log = (options.folder / "hf" / "metrics.jsonl" if rank == 0 else Path(os.devnull)).open("w", buffering=1)
     begun = time.monotonic()
-    for step, batch in enumerate(batches(pairs), start=1):
+    for step, batch in enumerate((batch[rank::processes] for batch in batches(pairs)), start=1):
         source = padded([[*ids, EOS] for ids, _ in batch], PAD)
         target_in = padded([[BOS, *ids] for _, ids in batch], PAD)
         target_out = padded([[*ids, EOS] for _, ids in batch], PAD)
@@ -107,14 +117,16 @@ def main() -> None:
             group["lr"] = rate(step, training["learning_rate"], training["warmup_steps"])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        if rank:
+            continue
         if step % training["log_every"] == 0:
             event = {"event": "train", "step": step, "loss": loss.item(), "seconds": time.monotonic() - begun}
             log.write(json.dumps(event) + "\n")
         if step % training["validate_every"] == 0:
-            model.eval()
+            alone.eval()
             with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-                texts = translate(model, pieces, sources)
-            model.train()
+                texts = translate(alone, pieces, sources)
+            alone.train()
             bleu = sacrebleu.corpus_bleu(texts, [references]).score
             log.write(json.dumps({"event": "valid", "step": step, "bleu": bleu}) + "\n")
 

@@ -21,7 +21,7 @@ def main() -> None:
         label, colour = _LINES[engine]
         minutes = [point["minutes"] for point in result["curve"]]
         axes.plot(minutes, [point["bleu"] for point in result["curve"]], "o-", label=label, color=colour, markersize=4)
-    axes.set_xlabel("minutes from the start of the command, one core")
+    axes.set_xlabel(f"minutes from the start of the command, cores: {summary['cores']}")
     axes.set_ylabel("BLEU, greedy, validation set")
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
