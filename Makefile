@@ -52,7 +52,7 @@ bench-lengths: setup
 bench-complexity: setup
 	$(BIN)/python benchmarks/complexity.py
 
-# Every system of configs/attention: four hours on one core. ARGS for another corpus, some systems, another core: --help.
+# Every system of configs/attention: some minutes each, on one core. ARGS for another corpus, some systems, another core: --help.
 bench-family: setup
 	$(BIN)/python -m benchmarks.family $(ARGS)
 

@@ -17,14 +17,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from transformer_mt.alignment import alignments, error_rates
 from transformer_mt.config import Config
 from transformer_mt.config_file import load_config
-from transformer_mt.data.corpus import read_lines
-from transformer_mt.data.links import parse_links
 from transformer_mt.data.prepare import evaluation_set
 from transformer_mt.errors import ConfigError
 from transformer_mt.evaluate import bleu_metric, confidence
+from transformer_mt.experiment.align import gold_rates
 from transformer_mt.report.analysis import bands, words
 from transformer_mt.rundir import RunDirectory
 from transformer_mt.translate import Translator
@@ -50,9 +48,9 @@ def overrides(options: argparse.Namespace, name: str) -> list[str]:
 
 def train(name: str, given: list[str]) -> float:
     """Train a system to its end, going on with what there is of it; the process's peak memory in MB."""
-    words = ["train", str(SYSTEMS[name]), *(word for key in given for word in ("--set", key))]
+    command = ["train", str(SYSTEMS[name]), *(word for key in given for word in ("--set", key))]
     resume = ["--resume"] if RunDirectory(Path(load_config(SYSTEMS[name], given).run_dir)).holds_run() else []
-    process = subprocess.Popen([sys.executable, "-m", "transformer_mt", *words, *resume])
+    process = subprocess.Popen([sys.executable, "-m", "transformer_mt", *command, *resume])
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -96,16 +94,10 @@ def alignment_error(translator: Translator, config: Config) -> float | None:
         files = [Path(str(source.source)), Path(str(source.target)), Path(str(source.target)).with_suffix(".align")]
         if not files[-1].is_file():
             return None
-        sources, targets, links = (list(read_lines(path)) for path in files)
         try:
-            found = list(alignments(translator, sources, targets))
+            _, rates[split] = gold_rates(config, translator, *files)
         except ConfigError:  # of a model without attention
             return None
-        gold = [
-            parse_links(line, (len(of_pair.source), len(of_pair.target)), f"{files[-1]}:{number}")
-            for number, (line, of_pair) in enumerate(zip(links, found, strict=True), start=1)
-        ]
-        rates[split] = error_rates([of_pair.weights for of_pair in found], gold)
     return chosen(rates)
 
 

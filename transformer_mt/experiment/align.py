@@ -112,14 +112,13 @@ def _as_json(alignment: Alignment) -> str:
     return json.dumps(answer, ensure_ascii=False)
 
 
-def align_gold(config: Config, checkpoint: str, source: Path, target: Path, gold: Path, view: View) -> Iterator[str]:
-    """The lines of a table: the alignment error rate of every head, and of the mean of a layer's heads."""
-    files = Source(source=str(source), target=[str(target), str(gold)])
-    pairs = list(read_pairs(files, config.languages))
+def gold_rates(
+    config: Config, translator: Translator, source: Path, target: Path, gold: Path
+) -> tuple[int, list[list[float]]]:
+    """The number of pairs of two files, and the alignment error rates of :func:`error_rates` against their links."""
+    pairs = list(read_pairs(Source(source=str(source), target=[str(target), str(gold)]), config.languages))
     if not pairs:
         raise DataError(f"{source}: is empty; give lines to align")
-    translator = Translator.from_config(config, checkpoint)
-    view.check(translator)
     sources, targets = [pair[0] for pair in pairs], [pair[1][0] for pair in pairs]
     with bar("aligning", len(pairs), "lines") as progress:
         found = list(alignments(translator, sources, targets, progress=progress.advance))
@@ -128,9 +127,16 @@ def align_gold(config: Config, checkpoint: str, source: Path, target: Path, gold
         parse_links(texts[1], (len(of_pair.source), len(of_pair.target)), f"{gold}:{number}")
         for number, ((_, texts), of_pair) in numbered
     ]
-    rates = error_rates([of_pair.weights for of_pair in found], true)
+    return len(pairs), error_rates([of_pair.weights for of_pair in found], true)
+
+
+def align_gold(config: Config, checkpoint: str, source: Path, target: Path, gold: Path, view: View) -> Iterator[str]:
+    """The lines of a table: the alignment error rate of every head, and of the mean of a layer's heads."""
+    translator = Translator.from_config(config, checkpoint)
+    view.check(translator)
+    count, rates = gold_rates(config, translator, source, target, gold)
     best = min(map(min, rates))
-    yield f"alignment error rate, {len(pairs):,} pairs"
+    yield f"alignment error rate, {count:,} pairs"
     yield _row("", [*(f"head {n}" for n in range(1, len(rates[0]))), "all heads"])
     for number, row in enumerate(rates, start=1):
         yield _row(f"layer {number}", [("* " if rate == best else "") + f"{rate:.3f}" for rate in row])
