@@ -69,7 +69,7 @@ def test_cached_steps_equal_teacher_forcing(options: dict[str, Any]) -> None:
     target[:, 0] = BOS
     forced = m.logits(m(source, target).hidden)
     fast = packed(m, torch.float32)
-    state, order = fast.start(fast.encode(source), 1), torch.arange(3)
+    state, order = fast.start(fast.encode(source)), torch.arange(3)
     for t in range(37):
         if t == 7:
             rows = torch.tensor([2, 0, 1])
@@ -77,7 +77,7 @@ def test_cached_steps_equal_teacher_forcing(options: dict[str, Any]) -> None:
             rows = torch.tensor([0, 2])
         else:
             rows = torch.arange(len(order))
-        state.select(rows)
+        state.select(rows[:, None])
         order = order[rows]
         logits, state = fast.step(target[order, t], state)
         torch.testing.assert_close(logits, forced[order, t], atol=2e-5, rtol=1e-5)
@@ -88,26 +88,22 @@ def test_cached_steps_equal_teacher_forcing(options: dict[str, Any]) -> None:
 )
 @torch.inference_mode()
 def test_rows_of_a_beam_equal_teacher_forcing(options: dict[str, Any]) -> None:
-    """Three rows a sentence that are reordered, repeated and dropped among themselves, and sentences that leave."""
+    """One row a sentence, then three that are reordered, repeated and dropped among themselves; sentences leave."""
     beam, source = 3, sources(5, 19, 3)
     m = model(**options)
     fast, draw = packed(m, torch.float32), torch.Generator().manual_seed(3)
-    state = fast.start(fast.encode(source), beam)
-    sentences, written = torch.arange(3), torch.full((9, 1), BOS)
+    state = fast.start(fast.encode(source))
+    sentences, width, written = torch.arange(3), 1, torch.full((3, 1), BOS)
     for t in range(23):
         logits, state = fast.step(written[:, -1], state)
-        forced = m.logits(m(source.repeat_interleave(beam, 0)[_rows(sentences, beam)], written).hidden[:, -1])
+        forced = m.logits(m(source[sentences.repeat_interleave(width)], written).hidden[:, -1])
         torch.testing.assert_close(logits, forced, atol=2e-5, rtol=1e-5)
         kept = torch.tensor([2, 0]) if t == 9 else torch.arange(len(sentences))
-        parents = torch.randint(beam, (len(kept), beam), generator=draw)
-        rows = (kept[:, None] * beam + parents).flatten()
+        rows = kept[:, None] * width + torch.randint(width, (len(kept), beam), generator=draw)
         state.select(rows)
-        sentences = sentences[kept]
-        written = torch.cat((written[rows], torch.randint(4, 53, (len(rows), 1), generator=draw)), dim=1)
-
-
-def _rows(sentences: torch.Tensor, beam: int) -> torch.Tensor:
-    return (sentences[:, None] * beam + torch.arange(beam)).flatten()
+        sentences, width = sentences[kept], beam
+        tokens = torch.randint(4, 53, (rows.numel(), 1), generator=draw)
+        written = torch.cat((written[rows.flatten()], tokens), dim=1)
 
 
 @pytest.mark.parametrize("options", [{}, *RECURRENT], ids=str)

@@ -23,7 +23,7 @@ class TableState:
     written: list[tuple[int, ...]]
 
     def select(self, rows: Tensor) -> None:
-        self.written = [self.written[int(row)] for row in rows]
+        self.written = [self.written[int(row)] for row in rows.flatten()]
 
 
 class TableModel:
@@ -37,8 +37,8 @@ class TableModel:
     def encode(self, source: Tensor) -> Tensor:
         return source
 
-    def start(self, memory: Tensor, beam: int) -> TableState:
-        return TableState([() for _ in range(len(memory) * beam)])
+    def start(self, memory: Tensor) -> TableState:
+        return TableState([() for _ in memory])
 
     def step(self, ids: Tensor, state: TableState) -> tuple[Tensor, TableState]:
         state.written = [

@@ -158,7 +158,7 @@ def test_tokens_are_scored_as_given_translations_are(translator: Translator) -> 
     ids = translator.tokenizer.encode_target(["zar okam"])[0]
     [source] = translator.encode([LINES[0]])
     with torch.inference_mode():
-        state = translator.model.start(translator.model.encode(torch.tensor([source])), 1)
+        state = translator.model.start(translator.model.encode(torch.tensor([source])))
         first = translator.model.step(torch.tensor([BOS]), state)[0][0].log_softmax(-1)
     [[searched]] = translator._tokens([source], [[Hypothesis(ids, 0.0, 0.0)]])
     assert searched[0].log_probability == pytest.approx(float(first[ids[0]] - (-first[EOS].exp()).log1p()), abs=1e-5)

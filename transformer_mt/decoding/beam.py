@@ -1,6 +1,7 @@
 """Beam search: keep the N likeliest beginnings of each sentence."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from transformer_mt.decoding.candidates import greatest, log_softmax_
@@ -21,12 +22,11 @@ def beam_search(
     wanted = max(1, round(beam * patience))
     finished: list[list[Hypothesis]] = [[] for _ in limits]
     alive = list(range(len(limits)))
-    state = model.start(model.encode(source), beam)
-    ids = torch.full((len(alive) * beam,), BOS, device=device)
-    tokens = torch.empty(len(alive), beam, 0, dtype=torch.int64, device=device)
-    # All rows of a sentence start equal: only the first may have children.
-    scores = torch.full((len(alive), beam), float("-inf"), device=device)
-    scores[:, 0] = 0
+    state = model.start(model.encode(source))
+    # N is 1 before the first token, as all rows would be equal.
+    ids = torch.full((len(alive),), BOS, device=device)
+    tokens = torch.empty(len(alive), 1, 0, dtype=torch.int64, device=device)  # [B, N, t]
+    scores = torch.zeros(len(alive), 1, device=device)  # Σ log p, [B, N]
     while alive:
         logits, state = model.step(ids, state)
         candidate_scores, parents, candidates = _candidates(logits, scores, beam, first=tokens.shape[2] == 0)
@@ -50,19 +50,24 @@ def beam_search(
         alive = [alive[row] for row in keep]
         # The first N candidates that go on: a stable sort puts those that end last.
         going = (candidates[kept] == EOS).long().argsort(dim=1, stable=True)[:, :beam]  # [B', N]
+        state.select(kept[:, None] * scores.shape[1] + parents[kept].gather(1, going))
         tokens = tokens[kept].gather(1, _like(going, tokens))
         scores = candidate_scores[kept].gather(1, going)
         ids = tokens[:, :, -1].flatten()
-        state.select((kept[:, None] * beam + parents[kept].gather(1, going)).flatten())
     return [sorted(hypotheses, key=lambda h: -h.score)[:beam] for hypotheses in finished]
 
 
 def _candidates(logits: Tensor, scores: Tensor, beam: int, *, first: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """The 2N best continuations of each sentence: their scores, the beam they continue, their token; [B, 2N] each."""
+    """The 2N best continuations of each sentence: their scores, the row they continue, their token; [B, 2N] each.
+
+    Where there are fewer, impossible ones fill up.
+    """
     if first:
         logits[:, EOS] = float("-inf")
     vocabulary = logits.shape[1]
     best, places = greatest(log_softmax_(logits).view(*scores.shape, vocabulary), scores, 2 * beam)
+    missing = 2 * beam - best.shape[1]
+    best, places = F.pad(best, (0, missing), value=float("-inf")), F.pad(places, (0, missing))
     return best, places // vocabulary, places % vocabulary
 
 

@@ -11,7 +11,7 @@ from transformer_mt.special import BOS, EOS
 def greedy(model: Decodable, source: Tensor, length_penalty: float = 1.0) -> list[Hypothesis]:
     """Translate source ids [B, S]; finished sentences leave the batch."""
     limits = length_limits(source, model.position_limit)
-    state = model.start(model.encode(source), 1)
+    state = model.start(model.encode(source))
     written: list[list[int]] = [[] for _ in limits]
     total = [0.0] * len(limits)  # Σ log p of each sentence
     ended = [False] * len(limits)
@@ -38,7 +38,7 @@ def greedy(model: Decodable, source: Tensor, length_penalty: float = 1.0) -> lis
             rows = torch.tensor(going, dtype=torch.int64, device=source.device)
             alive, ids = [alive[row] for row in going], ids[rows]
             if going:
-                state.select(rows)
+                state.select(rows[:, None])
     return [
         Hypothesis(tokens, sum_ / (len(tokens) + end) ** length_penalty, sum_)
         for tokens, sum_, end in zip(written, total, ended, strict=True)

@@ -18,8 +18,8 @@ class Decodable(Protocol):
     def encode(self, source: Tensor) -> Any:
         """Source ids [B, S] → memory."""
 
-    def start(self, memory: Any, beam: int) -> Any:
-        """Memory → the state of B · beam rows, those of a sentence side by side."""
+    def start(self, memory: Any) -> Any:
+        """Memory → the state of B rows, one a sentence."""
 
     def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Ids [R] of the last tokens → logits [R, V] of the next ones, and the state after them."""

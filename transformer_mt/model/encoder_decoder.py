@@ -81,8 +81,8 @@ class EncoderDecoder(nn.Module, ABC):
         """Source ids [B, S], filled up with PAD → memory."""
 
     @abstractmethod
-    def start(self, memory: Any, beam: int) -> Any:
-        """The state before the first target token, for ``beam`` rows of each sentence."""
+    def start(self, memory: Any) -> Any:
+        """The state before the first target token, one row a sentence."""
 
     @abstractmethod
     def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:

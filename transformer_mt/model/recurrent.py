@@ -43,9 +43,9 @@ class RecurrentState:
     fed: Tensor  # [R, D]: what the step before made of its attention
 
     def select(self, rows: Tensor) -> None:
-        """Keep ``rows`` [R'] in that order; they may repeat or be fewer, N of one sentence side by side."""
+        """As :meth:`State.select`."""
         beam = len(self.fed) // len(self.bias)
-        sentences = rows[::beam] // beam
+        sentences, rows = rows[:, 0] // beam, rows.flatten()
         key, value = self.source.key, self.source.value
         kept = take(key, sentences)
         self.source = KeyValue(kept, kept if value is key else take(value, sentences))  # one may be the other
@@ -115,7 +115,7 @@ class Recurrent(EncoderDecoder):
         self, source: Tensor, target_in: Tensor, *, own: Tensor | None = None, attention: bool = False
     ) -> Decoded:
         """As :meth:`EncoderDecoder.forward`."""
-        state = self.start(self.encode(source), 1)
+        state = self.start(self.encode(source))
         hidden: list[Tensor] = []
         looked: list[tuple[Tensor, ...]] = []
         # At once: the gradient of each lookup would be as large as the table.
@@ -135,11 +135,10 @@ class Recurrent(EncoderDecoder):
             decoded.choice, decoded.baseline = drawn
         return decoded
 
-    def start(self, memory: RecurrentMemory, beam: int) -> RecurrentState:
+    def start(self, memory: RecurrentMemory) -> RecurrentState:
         """As :meth:`EncoderDecoder.start`."""
-        states = [state.repeat_interleave(beam, dim=0) for state in memory.states]
-        nothing = memory.bias.new_zeros(len(states[0]), self.settings.width)
-        return RecurrentState(memory.source, memory.bias, states, nothing)
+        nothing = memory.bias.new_zeros(len(memory.bias), self.settings.width)
+        return RecurrentState(memory.source, memory.bias, list(memory.states), nothing)
 
     def step(self, ids: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
         """As :meth:`EncoderDecoder.step`."""

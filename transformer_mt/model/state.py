@@ -29,10 +29,10 @@ class Memory:
 
 
 class Cache:
-    """Keys and values of what is written so far, N rows a position, with room to spare."""
+    """Keys and values of what is written so far, 1 or N rows a position, with room to spare."""
 
     def __init__(self, memory: KeyValue) -> None:
-        self.length = 0  # rows written: N times the positions
+        self.length = 0  # rows written
         self._key = memory.key[:, :, :0]
         self._value = self._key
 
@@ -47,7 +47,7 @@ class Cache:
         self.length = end
 
     def read(self, last: int | None = None) -> KeyValue:
-        """All of it, [B, H, t·N, K] after t positions, or the ``last`` rows."""
+        """All of it, [B, H, rows written, K], or the ``last`` rows."""
         start = 0 if last is None else max(0, self.length - last)
         return KeyValue(self._key[:, :, start : self.length], self._value[:, :, start : self.length])
 
@@ -71,17 +71,17 @@ class State:
     """What a Transformer needs to write the next token of R = B · N rows, the rows of a sentence side by side.
 
     Keys and values stay where they were written. What a beam continues is told by ``ancestors`` alone: row n of a
-    sentence attends, of each position's N rows, to the one that it descends from.
+    sentence attends, of each position's rows, to the one that it descends from.
     """
 
     written: list[Cache]  # one a decoder layer
     memory: list[KeyValue]  # likewise, [B, H, S, K]
     memory_bias: Tensor  # [B, 1, 1, S]
-    ancestors: Tensor  # [B, N, t·N] True = may attend
+    ancestors: Tensor  # [B, N, rows written], True = may attend; unused while N is 1
     length: int = 0  # positions written
 
     def advance(self) -> Tensor | None:
-        """Make ready for the next position; the bias [B, 1, N, t·N] of attention to all so far, none if N is 1."""
+        """Make ready for the next position; the bias [B, 1, N, rows written] of attention to them, none if N is 1."""
         sentences, beam, _ = self.ancestors.shape
         self.length += 1
         if beam == 1:
@@ -91,9 +91,8 @@ class State:
         return attention_bias(self.ancestors[:, None], self.memory_bias.dtype)
 
     def select(self, rows: Tensor) -> None:
-        """Keep ``rows`` [R'] in that order; they may repeat or be fewer, N of one sentence side by side."""
+        """Keep ``rows`` [B', N], those of a sentence side by side; they may repeat or be fewer, and a lone one many."""
         before, beam, positions = self.ancestors.shape
-        rows = rows.view(-1, beam)
         sentences = rows[:, 0] // beam  # [B']
         if len(sentences) != before or not torch.equal(sentences, torch.arange(before, device=rows.device)):
             for cache in self.written:
@@ -101,5 +100,7 @@ class State:
             self.memory = [KeyValue(take(m.key, sentences), take(m.value, sentences)) for m in self.memory]
             self.memory_bias = take(self.memory_bias, sentences)
             self.ancestors = self.ancestors[sentences]
-        if beam > 1:
+        if beam == 1 < rows.shape[1]:
+            self.ancestors = self.ancestors.new_ones(*rows.shape, self.length)
+        elif beam > 1:
             self.ancestors = self.ancestors.gather(1, (rows % beam)[:, :, None].expand(-1, -1, positions))

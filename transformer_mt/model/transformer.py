@@ -106,10 +106,10 @@ class Transformer(EncoderDecoder):
         likeliest = torch.cat([self.logits(row).argmax(-1)[None] for row in hidden[:, :-1]])
         return torch.cat((target_in[:, :1], likeliest), dim=1)
 
-    def start(self, memory: Memory, beam: int) -> State:
-        """The state before the first target token, for ``beam`` rows of each sentence."""
+    def start(self, memory: Memory) -> State:
+        """As :meth:`EncoderDecoder.start`."""
         keys = self._source_keys(memory)
-        nothing = torch.empty(len(memory.bias), beam, 0, dtype=torch.bool, device=memory.bias.device)
+        nothing = torch.empty(len(memory.bias), 1, 0, dtype=torch.bool, device=memory.bias.device)
         return State([Cache(layer) for layer in keys], keys, memory.bias, nothing)
 
     def _source_keys(self, memory: Memory) -> list[KeyValue]:
