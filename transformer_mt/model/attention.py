@@ -87,7 +87,7 @@ class MultiHeadAttention(nn.Module):
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2).contiguous()
 
     def _rows(self, x: Tensor, layout: Layout | None) -> Tensor:
-        return self._split(layout.pad(x) if layout else x)
+        return layout.split(x, 1, self.heads)[0] if layout else self._split(x)
 
     def project(self, memory: Tensor, layout: Layout | None = None) -> KeyValue:
         """Keys and values of ``memory`` [B, S, D], or [1, M, D] with a layout."""
@@ -119,5 +119,4 @@ class MultiHeadAttention(nn.Module):
 
     def _join(self, heads: Tensor, layout: Layout | None) -> Tensor:
         """[B, H, T, K] → [B, T, D], or [1, M, D] with a layout."""
-        heads = heads.transpose(1, 2).flatten(2)
-        return self.output(layout.strip(heads) if layout else heads)  # type: ignore[no-any-return]
+        return self.output(layout.join(heads) if layout else heads.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]

@@ -95,7 +95,8 @@ class PackedAttention:
 
     def _split(self, maps: Tensor, count: int, layout: Layout | None) -> Tensor:
         """[B, S, count · D], or [1, M, count · D] with a layout → [count, B, H, S, K]."""
-        maps = layout.pad(maps) if layout else maps
+        if layout:
+            return layout.split(maps, count, self.heads)
         return maps.view(*maps.shape[:2], count, self.heads, -1).permute(2, 0, 3, 1, 4)
 
     def project(self, memory: Tensor, layout: Layout | None = None) -> KeyValue:
@@ -128,8 +129,7 @@ class PackedAttention:
             heads = self.mix.among(query, memory, bias, causal=causal)
         else:
             heads, _ = self._mix(query, memory, bias)
-        heads = heads.transpose(1, 2).flatten(2)  # [B, T, D]
-        return self.output(layout.strip(heads) if layout else heads)
+        return self.output(layout.join(heads) if layout else heads.transpose(1, 2).flatten(2))
 
     def _mix(self, query: Tensor, memory: KeyValue, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Queries [B, H, T, K] → [B, H, T, K] and weights [B, H, T, S]."""
