@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from transformer_mt.config import Config
 from transformer_mt.config_file import load_config
 from transformer_mt.data.prepare import evaluation_set
@@ -141,7 +143,8 @@ def main() -> None:
     if unknown := set(options.systems) - set(SYSTEMS):
         parser.error(f"{', '.join(unknown)}: unknown; choose from {', '.join(SYSTEMS)}")
     os.sched_setaffinity(0, {options.core})
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_NUM_THREADS"] = "1"  # of training, a process of its own
+    torch.set_num_threads(1)
     options.folder.mkdir(parents=True, exist_ok=True)
     for name in options.systems or SYSTEMS:
         path = options.folder / f"{name}.json"
