@@ -377,7 +377,12 @@ def align(
     layer: Annotated[
         int | None, typer.Option(min=1, help="Which layer, from 1; the last, of more than 3 the last but one.")
     ] = None,
-    head: Annotated[int | None, typer.Option(min=1, help="Which head, from 1; the mean of all when left out.")] = None,
+    head: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Which head, from 1; the mean of all when left out, of a guided model the taught one."
+        ),
+    ] = None,
     pieces: Annotated[bool, typer.Option("--pieces", help="Show the pieces of words.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Weights of all layers and heads, an object a line.")] = False,
     output: Annotated[
@@ -412,7 +417,8 @@ def align(
     if output is not None and output.suffix not in (".png", ".svg"):
         raise ConfigError(f"--output {output}: its ending tells the format; expected .png or .svg")
     _writable("--output", output)
-    config, view = load_config(run, set_ or ()), experiment.View(layer, head, pieces, json)
+    config = load_config(run, set_ or ())
+    view = experiment.View(layer, head, pieces, json).of(config)
     if sentence is not None:
         experiment.align_sentence(config, checkpoint, sentence, target, view, output)
     elif source_file is not None and target_file is not None and gold is not None:

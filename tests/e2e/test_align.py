@@ -124,7 +124,7 @@ def test_a_recurrent_model_has_one_layer_and_head(mt: Mt, toy_text: Path, tmp_pa
     train_recurrent(mt, toy_text, tmp_path, "soft")
     answer = json.loads(mt("align", tmp_path / "run", SENTENCE, "--target", TRANSLATION, "--json").out)
     assert len(answer["weights"]) == len(answer["weights"][0]) == 1
-    failed(mt("align", tmp_path / "run", SENTENCE, "--head", 2), 2, "--head 2: there are 1")
+    failed(mt("align", tmp_path / "run", SENTENCE, "--head", 2), 2, "--head 2: the model has only 1; leave it out")
 
 
 def test_a_model_without_attention_has_nothing_to_show(mt: Mt, toy_text: Path, tmp_path: Path) -> None:
@@ -192,8 +192,8 @@ def test_without_matplotlib_one_line_says_what_to_install(
         (["mako", "--json", "--head", "1"], 2, "--json: gives all layers and heads"),
         (["mako", "--output", "x.gif"], 2, "expected .png or .svg"),
         (["mako", "--output", "nowhere/x.png"], 6, "no folder nowhere"),
-        (["mako", "--layer", "2"], 2, "--layer 2: there are 1; choose from 1 to 1"),
-        (["mako", "--head", "3"], 2, "--head 3: there are 2; choose from 1 to 2"),
+        (["mako", "--layer", "2"], 2, "--layer 2: the model has only 1; leave it out"),
+        (["mako", "--head", "3"], 2, "--head 3: the model has only 2; choose from 1 to 2"),
         (["mako", "--head", "0"], 2, "--head"),
         ([""], 3, "no words"),
         (["mako", "--target", " "], 3, "no words"),

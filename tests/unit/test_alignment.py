@@ -4,7 +4,8 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from transformer_mt import Translator, config
 from transformer_mt.alignment import Link, _words, alignments, error_rate, error_rates, links, matrix
 from transformer_mt.data.tokenizer import Tokenizer, learn
 from transformer_mt.errors import ConfigError
+from transformer_mt.experiment.align import View
 from transformer_mt.heat_map import heat_map
 from transformer_mt.model.decoded import alignment_layer
 from transformer_mt.special import BOS, EOS
@@ -317,3 +319,19 @@ def test_colours_on_a_terminal_only(terminal: bool) -> None:
         console.print(line)
     assert isinstance(console.file, io.StringIO)
     assert ("\x1b" in console.file.getvalue()) == terminal
+
+
+@pytest.mark.parametrize(
+    ("weight", "asked", "seen"),
+    [
+        (0.1, (None, None), (None, 1)),
+        (0.1, (2, None), (2, None)),
+        (0.1, (None, 2), (None, 2)),
+        (0, (None, None), (None, None)),
+    ],
+)
+def test_the_taught_head_is_seen_unless_another_is_asked_for(
+    weight: float, asked: tuple[int | None, int | None], seen: tuple[int | None, int | None]
+) -> None:
+    run = cast(config.Config, SimpleNamespace(training=config.Training(guided_alignment=weight)))
+    assert View(*asked).of(run) == View(*seen)

@@ -32,12 +32,18 @@ class View(NamedTuple):
     pieces: bool = False
     json: bool = False
 
+    def of(self, config: Config) -> "View":
+        """With the head that guided alignment taught, where none is asked for."""
+        taught = config.training.guided_alignment and (self.layer, self.head) == (None, None)
+        return self._replace(head=1) if taught else self
+
     def check(self, translator: Translator) -> None:
         """Raise ConfigError where the model has no such layer or head, or no attention."""
         [nothing] = alignments(translator, [""], [""])
         for name, number, count in zip(("layer", "head"), self[:2], nothing.weights.shape[:2], strict=True):
             if number is not None and number > count:
-                raise ConfigError(f"--{name} {number}: there are {count}; choose from 1 to {count}")
+                advice = f"choose from 1 to {count}" if count > 1 else "leave it out"
+                raise ConfigError(f"--{name} {number}: the model has only {count}; {advice}")
 
     def numbers(self, layers: int) -> tuple[int, int | None]:
         """The layer and the head from 0, of a model with so many layers."""
