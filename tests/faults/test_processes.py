@@ -99,12 +99,19 @@ mt.main()
 """
 
 
-def test_two_ranks_train_as_one_does(launch: Launch, toy_text: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("guided", [False, True])
+def test_two_ranks_train_as_one_does(launch: Launch, toy_text: Path, tmp_path: Path, guided: bool) -> None:
     """The same order of pairs; the first loss and gradient within 1e-6, all losses within 1e-4; validated once."""
+    sections = EXACT
+    if guided:
+        text = [toy_text / "train.xx", toy_text / "train.yy", tmp_path / "train.align"]
+        text[2].write_text("0-0\n" * len(text[0].read_text().splitlines()))
+        corpus = dict(zip(("source", "target", "alignment"), map(str, text), strict=True))
+        sections = {**EXACT, "data": {"train": corpus}, "training": {**EXACT["training"], "guided_alignment": 0.5}}
     runs, losses, gradients, said = (tmp_path / "one", tmp_path / "two"), [], [], ""
     for run, size in zip(runs, ("1", "2"), strict=True):
         config, script = run.with_suffix(".yaml"), run.with_suffix(".py")
-        config.write_text(yaml.safe_dump(toy_tree(toy_text, run, **EXACT)))
+        config.write_text(yaml.safe_dump(toy_tree(toy_text, run, **sections)))
         script.write_text(SPY.format(path=str(run.with_suffix(".pt"))))
         process = launch(config, script=script, options=("--nproc-per-node", size))
         _, said = process.communicate(timeout=PATIENCE)
