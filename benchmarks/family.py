@@ -1,10 +1,11 @@
-"""The attention family on one corpus: BLEU with its interval, BLEU of long sentences, alignment error, speed, memory.
+"""The attention family on one corpus: BLEU with its interval, and by length; alignment error, speed, memory.
 
 Every system of configs/attention is trained by ``mt train`` in a process of its own that has one core, and then
 translates the test set. What is finished is not done again: a new call goes on with what is left, and two with other
 cores share the work when each is given its own systems. The alignment error is that of the layer and head that are best
-on the validation set, where the corpus has ``.align`` files. A table and the figures as JSON are left in
-runs/bench-family. `make bench-family` runs it on the project's own corpus.
+on the validation set, where the corpus has ``.align`` files. Left in runs/bench-family: the figures as JSON, a table of
+those that were asked for, and a plot of their BLEU against the length of sentences. `make bench-family` runs it on the
+project's own corpus.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,18 +72,24 @@ def tell(name: str, config: Config) -> dict[str, Any]:
     seconds = time.process_time() - begun
     texts = [best.text for best in found]
     lengths = [len(words(line, config.languages.source)) for line in lines]
-    long = bands(lengths, _BANDS)[-1]
     metric = bleu_metric(target)
-    of_long = metric.corpus_score([texts[n] for n in long.rows], [[gold[n] for n in long.rows] for gold in references])
+
+    def bleu(rows: Sequence[int]) -> float:
+        score = metric.corpus_score([texts[n] for n in rows], [[gold[n] for n in rows] for gold in references])
+        return float(score.score)
+
     events = [json.loads(line) for line in paths.metrics.read_text(encoding="utf-8").splitlines()]
     steps = [event for event in events if event["event"] == "train"]
     return {
         "system": name,
         "parameters": sum(weight.numel() for weight in translator.model.parameters()),
         "steps": steps[-1]["step"],
-        "bleu": metric.corpus_score(texts, references).score,
+        "bleu": bleu(range(len(texts))),
         "interval": confidence(texts, references, target)["bleu"][1],
-        "long": {"words": [long.low, long.high], "sentences": len(long.rows), "bleu": of_long.score},
+        "bands": [
+            {"words": [band.low, band.high], "sentences": len(band.rows), "bleu": bleu(band.rows)}
+            for band in bands(lengths, _BANDS)
+        ],
         "alignment_error_rate": alignment_error(translator, config),
         "trains": statistics.median(event["target_tokens_per_second"] for event in steps),
         "translates": sum(len(best.tokens or ()) for best in found) / seconds,
@@ -117,7 +125,7 @@ def table(results: list[dict[str, Any]]) -> str:
             f"{result['parameters'] / 1e6:.2f}",
             f"{result['steps']:,}",
             f"{result['bleu']:.1f} ± {result['interval']:.1f}",
-            f"{result['long']['bleu']:.1f}",
+            f"{result['bands'][-1]['bleu']:.1f}",
             "" if (rate := result["alignment_error_rate"]) is None else f"{rate:.2f}",
             f"{result['trains']:,.0f}",
             f"{result['peak_mb']:,.0f}",
@@ -128,8 +136,29 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (_COLUMNS, ("---", *["---:"] * 8), *rows))
 
 
+def plot(results: list[dict[str, Any]], path: Path) -> None:
+    """Draw BLEU against the length of sentences, a line a system."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        print("no plot, for Matplotlib is not installed: pip install matplotlib")
+        return
+    plt.rcParams["svg.fonttype"] = "none"  # text stays text
+    figure, panel = plt.subplots(figsize=(7, 4), layout="constrained")
+    for result in sorted(results, key=lambda result: -result["bleu"]):
+        panel.plot([band["bleu"] for band in result["bands"]], "o-", markersize=4, label=result["system"])
+    ranges = ["–".join(str(n) for n in dict.fromkeys(band["words"])) for band in results[0]["bands"]]
+    panel.set_xticks(range(len(ranges)), ranges)
+    panel.set_xlabel("words of the source sentence")
+    panel.set_ylabel("BLEU")
+    panel.set_ylim(bottom=0)
+    panel.legend(fontsize=8, frameon=False)
+    panel.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
-    """Train and tell what is left of the systems, and print the table of all that are finished."""
+    """Train and tell what is left of the systems, and print the table of those that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("systems", nargs="*", metavar="SYSTEM", help="all of configs/attention when left out")
     parser.add_argument("--folder", type=Path, default=Path("runs/bench-family"))
@@ -146,6 +175,7 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # of training, a process of its own
     torch.set_num_threads(1)
     options.folder.mkdir(parents=True, exist_ok=True)
+    results = []
     for name in options.systems or SYSTEMS:
         path = options.folder / f"{name}.json"
         if not path.exists():
@@ -153,9 +183,10 @@ def main() -> None:
             peak = train(name, given)
             known = {**tell(name, load_config(SYSTEMS[name], given)), "peak_mb": peak}
             path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-    results = [json.loads(path.read_text()) for path in sorted(options.folder.glob("*.json"))]
+        results.append(json.loads(path.read_text(encoding="utf-8")))
     text = table(results)
     (options.folder / "table.md").write_text(text + "\n", encoding="utf-8")
+    plot(results, options.folder / "lengths.svg")
     print(text)
 
 
