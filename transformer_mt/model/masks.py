@@ -25,7 +25,6 @@ class Layout:
     def __init__(self, mask: Tensor) -> None:
         self.shape, self.real = mask.shape, mask.flatten().nonzero()[:, 0]  # [M]
         self.source = (mask.flatten().cumsum(0) - 1).clamp_min_(0)  # [B·S]: the real position that each is filled from
-        self._places: dict[tuple[int, int], Tensor] = {}  # of the heads of so many maps
 
     def strip(self, x: Tensor) -> Tensor:
         """X [B, S, D] → [1, M, D]."""
@@ -33,12 +32,10 @@ class Layout:
 
     def split(self, maps: Tensor, count: int, heads: int) -> Tensor:
         """Several maps [1, M, count · H · K] → [count, B, H, S, K], at padding those of some other position."""
-        if (count, heads) not in self._places:
-            within = torch.arange(count * heads, device=maps.device).view(count, 1, heads, 1)
-            places = self.source.view(self.shape[0], 1, -1) * (count * heads) + within
-            self._places[count, heads] = places.flatten()
-        found = maps.reshape(self.real.numel() * count * heads, -1).index_select(0, self._places[count, heads])
-        return found.view(count, self.shape[0], heads, self.shape[1], -1)
+        within = torch.arange(count * heads, device=maps.device).view(count, 1, heads, 1)
+        places = self.source.view(self.shape[0], 1, -1) * (count * heads) + within  # [count, B, H, S]
+        rows = maps.reshape(len(self.real) * count * heads, -1)
+        return rows.index_select(0, places.flatten()).view(*places.shape, -1)
 
     def join(self, heads: Tensor) -> Tensor:
         """Heads [B, H, S, K] → [1, M, H · K]."""
