@@ -18,17 +18,20 @@ def greatest(x: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     They lie in the spans that have the greatest maxima: to find these takes one pass, to sort the few is nothing.
     """
     rows, beam, vocabulary = x.shape
-    spans, scores = vocabulary // _SPAN, scores[:, :, None]
+    spans, rest = divmod(vocabulary, _SPAN)
     if beam * spans <= count:
-        return (x + scores).flatten(1).topk(min(count, beam * vocabulary), dim=1)
-    maxima = x[:, :, : spans * _SPAN].reshape(rows, beam, spans, _SPAN).amax(3) + scores
+        return (x + scores[:, :, None]).flatten(1).topk(min(count, beam * vocabulary), dim=1)
+    maxima = x[:, :, : spans * _SPAN].reshape(rows, beam, spans, _SPAN).amax(3) + scores[:, :, None]
     best = maxima.flatten(1).topk(count, dim=1).indices  # [B, count]
-    starts = best // spans * vocabulary + best % spans * _SPAN
-    places = (starts[:, :, None] + torch.arange(_SPAN, device=x.device)).flatten(1)
-    if rest := vocabulary % _SPAN:
+    parents = best // spans  # of the N
+    starts = best % spans * _SPAN + parents * vocabulary
+    places = starts[:, :, None] + torch.arange(_SPAN, device=x.device)  # [B, count, _SPAN]
+    values = x.flatten(1).gather(1, places.flatten(1)).view_as(places) + scores.gather(1, parents)[:, :, None]
+    places, values = places.flatten(1), values.flatten(1)
+    if rest:
         last = torch.arange(vocabulary - rest, vocabulary, device=x.device)
-        last = (last + torch.arange(0, beam * vocabulary, vocabulary, device=x.device)[:, None]).flatten()
-        places = torch.cat((places, last.expand(rows, -1)), dim=1)
-    values = x.flatten(1).gather(1, places) + scores[:, :, 0].gather(1, places // vocabulary)
+        last = last + torch.arange(0, beam * vocabulary, vocabulary, device=x.device)[:, None]  # [N, rest]
+        places = torch.cat((places, last.flatten().expand(rows, -1)), dim=1)
+        values = torch.cat((values, (x[:, :, -rest:] + scores[:, :, None]).flatten(1)), dim=1)
     values, index = values.topk(count, dim=1)
     return values, places.gather(1, index)

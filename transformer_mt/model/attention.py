@@ -34,7 +34,7 @@ def softmax(scores: Tensor) -> Tensor:
     """Softmax over the last dimension of scores [..., S], in float32 at least."""
     precision = torch.promote_types(scores.dtype, torch.float32)
     missing = _VECTOR - scores.shape[-1]
-    if missing <= 0 or scores.device.type != "cpu" or not torch.is_grad_enabled():
+    if missing <= 0 or scores.device.type != "cpu":
         return scores.softmax(-1, dtype=precision)
     # PyTorch takes rows that do not fill a vector number by number, which is eight times as long.
     filled = F.pad(scores, (0, missing), value=float("-inf"))

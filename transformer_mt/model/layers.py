@@ -1,5 +1,8 @@
 """What a Transformer layer is made of: dropout, norms, the feed-forward net, residuals; and the two layers."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -47,8 +50,12 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """X [..., D], normalised over D."""
-        weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
-        return F.layer_norm(input, self.normalized_shape, weight, bias, self.eps)
+        return self.ready(input.dtype)(input)
+
+    def ready(self, precision: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """The function of this module for that precision: a module costs more to call than a few rows to normalise."""
+        weight, bias = self.weight.to(precision), self.bias.to(precision)
+        return partial(torch.layer_norm, normalized_shape=weight.shape, weight=weight, bias=bias, eps=self.eps)
 
 
 class RMSNorm(nn.Module):
@@ -60,7 +67,12 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """X [..., D], normalised over D."""
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), 1e-6)
+        return self.ready(x.dtype)(x)
+
+    def ready(self, precision: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """As :meth:`LayerNorm.ready`."""
+        weight = self.weight.to(precision)
+        return partial(torch.rms_norm, normalized_shape=weight.shape, weight=weight, eps=1e-6)
 
 
 def make_norm(settings: Transformer) -> nn.Module:

@@ -1,6 +1,5 @@
 """The affine map: fast products, and for decoding such that do not depend on what else is in the batch."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -60,11 +59,16 @@ class _Affine(torch.autograd.Function):
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
     """x [..., in] times weight [out, in] transposed; by oneDNN where that beats PyTorch's choice."""
     large = x.dtype == torch.float32 and weight.numel() >= _WORTH
-    if HAS_ONEDNN and x.device.type == "cpu" and (large or weight.is_mkldnn):
-        after = "relu" if relu else "none"
-        return torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, after, [], "")  # type: ignore[no-any-return]
+    if HAS_ONEDNN and large and x.device.type == "cpu":
+        return onednn_product(x, weight, bias, relu=relu)
     output = F.linear(x, weight, bias)
     return output.relu_() if relu else output
+
+
+def onednn_product(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool) -> Tensor:
+    """As :func:`product`, by oneDNN, which may have laid out the weight."""
+    after = "relu" if relu else "none"
+    return torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, after, [], "")  # type: ignore[no-any-return]
 
 
 def outer_product(left: Tensor, right: Tensor) -> Tensor:
@@ -86,14 +90,11 @@ def has_kernel(precision: torch.dtype) -> bool:
     return HAS_ONEDNN and precision == torch.float32
 
 
-def in_rows(x: Tensor, map_: Callable[[Tensor], Tensor]) -> Tensor:
-    """map_ of x [..., in] with more rows where its few would be computed by another kernel than many."""
-    least = 2 if HAS_ONEDNN else _ONE_KERNEL
-    count = x.shape[:-1].numel()
-    if count >= least or x.device.type != "cpu" or x.dtype != torch.float32:
-        return map_(x)
-    rows = F.pad(x.reshape(count, -1), (0, 0, 0, least - count))
-    return map_(rows)[:count].view(*x.shape[:-1], -1)
+def fewest_rows(weight: Tensor) -> int:
+    """How many rows a product with ``weight`` must have to be computed by the kernel of many, in float32 on a CPU."""
+    if weight.device.type != "cpu" or weight.dtype != torch.float32:
+        return 0
+    return 2 if HAS_ONEDNN else _ONE_KERNEL
 
 
 def matmul(left: Tensor, right: Tensor) -> Tensor:

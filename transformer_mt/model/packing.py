@@ -6,12 +6,13 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_mt.model.attention import Full, KeyValue, MultiHeadAttention, Rotate, softmax
 from transformer_mt.model.encoder_decoder import EncoderDecoder
 from transformer_mt.model.layers import LayerNorm, RMSNorm
-from transformer_mt.model.linear import Linear, has_kernel, in_rows, matmul, product
+from transformer_mt.model.linear import Linear, fewest_rows, has_kernel, matmul, onednn_product, product
 from transformer_mt.model.masks import Layout
 from transformer_mt.model.scores import Dot
 
@@ -29,9 +30,6 @@ def packed(model: Model, precision: torch.dtype) -> Model:
     copy = deepcopy(model, {id(parameter): parameter for parameter in model.parameters()}).eval()
     copy.precision = torch.float32 if precision == torch.int8 else precision
     _pack_inside(copy, precision)
-    for norm in (module for module in copy.modules() if isinstance(module, LayerNorm | RMSNorm)):
-        for name, parameter in norm.named_parameters():
-            setattr(norm, name, nn.Parameter(parameter.detach().to(copy.precision), requires_grad=False))
     copy.output = _pack(model.projection, None, precision)
     return copy
 
@@ -42,6 +40,8 @@ def _pack_inside(module: nn.Module, precision: torch.dtype) -> None:
             _replace(module, name, PackedAttention(child, precision))
         elif isinstance(child, Linear):
             _replace(module, name, _pack(child.weight, child.bias, precision, relu=child.relu))
+        elif isinstance(child, LayerNorm | RMSNorm):
+            _replace(module, name, child.ready(torch.float32 if precision == torch.int8 else precision))
         else:
             _pack_inside(child, precision)
 
@@ -146,16 +146,19 @@ class PackedLinear:
     """x [..., in] → x Wᵀ + b [..., out], equal for a row whatever the others are (in float32 on a CPU)."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, relu: bool) -> None:
-        self.weight, self.bias, self.relu = weight, bias, relu
-        if weight.device.type == "cpu" and has_kernel(weight.dtype):
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS)
+        self.bias, self.relu = bias, relu
+        self.fewest = fewest_rows(weight) * weight.shape[1]  # numbers in as many rows
+        self.has_kernel = weight.device.type == "cpu" and has_kernel(weight.dtype)
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS) if self.has_kernel else weight
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map the last dimension."""
-        return in_rows(x, self._map)
-
-    def _map(self, rows: Tensor) -> Tensor:
-        return product(rows, self.weight, self.bias, relu=self.relu)
+        if x.numel() < self.fewest:
+            rows = F.pad(x.flatten(), (0, self.fewest - x.numel())).view(-1, x.shape[-1])
+            return self(rows)[: x.shape[:-1].numel()].view(*x.shape[:-1], -1)
+        if self.has_kernel:
+            return onednn_product(x, self.weight, self.bias, relu=self.relu)
+        return product(x, self.weight, self.bias, relu=self.relu)
 
 
 class Int8Linear:

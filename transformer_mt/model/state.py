@@ -40,11 +40,15 @@ class Cache:
         """Add one position: keys and values [B, H, N, K]."""
         end = self.length + new.key.shape[2]
         if end > self._key.shape[2]:
-            room = new.key.new_empty(*new.key.shape[:2], max(16 * new.key.shape[2], self.length), new.key.shape[3])
-            self._key, self._value = torch.cat((self._key, room), 2), torch.cat((self._value, room), 2)
+            self._grow(end + max(15 * new.key.shape[2], self.length))
         self._key[:, :, self.length : end] = new.key
         self._value[:, :, self.length : end] = new.value
         self.length = end
+
+    def _grow(self, rows: int) -> None:
+        before = self.read()
+        self._key, self._value = (x.new_empty(*x.shape[:2], rows, x.shape[3]) for x in (before.key, before.value))
+        self._key[:, :, : self.length], self._value[:, :, : self.length] = before.key, before.value
 
     def read(self, last: int | None = None) -> KeyValue:
         """All of it, [B, H, rows written, K], or the ``last`` rows."""
