@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from types import FrameType
 from typing import Any
@@ -13,16 +14,23 @@ from transformer_mt import streams
 from transformer_mt.cli import app, follows
 from transformer_mt.errors import ConfigError, Interrupted, MtError, SystemFault, is_out_of_memory, system_fault
 
+_HEAD_START = 10.0  # seconds
+
 
 def _fail(error: BaseException, message: str, code: int, *, debug: bool) -> int:
     # A mistake in what all processes are given is one error, though each of them finds it.
-    kind = f"rank {os.environ['RANK']}" if code == ConfigError.code and follows() else "error"
+    everyones = code == ConfigError.code and follows()
+    kind = f"rank {os.environ['RANK']}" if everyones else "error"
     with suppress(OSError):  # a log that is full does not change the code
         if debug:
             import traceback
 
             traceback.print_exception(error)
-        print(f"{kind}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        # With its end of line in one piece: several processes may write at once.
+        print(f"{kind}: {' '.join(message.split())}\n", end="", file=sys.stderr, flush=True)
+    if everyones:  # torchrun ends the others when one has ended: the leader is to have said it before
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(_HEAD_START)
     return code
 
 

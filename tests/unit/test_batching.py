@@ -223,6 +223,16 @@ def test_batches_are_nearly_full(like_multi30k: Store) -> None:
     assert tokens / (len(rows) * 4096) > 0.95
 
 
+def test_the_buckets_of_a_batch_cost_about_the_same(like_multi30k: Store) -> None:
+    """Of two, one is 1 % cheaper in the middle; of two at random it is 5 %."""
+    batches = Batches(like_multi30k, batch_tokens=4096, device_tokens=4096, seed=1)
+    pairs = [[bucket.positions for bucket in batch] for batch in batches.window(0, 0) if len(batch) == 2]
+    assert len(pairs) > 50
+    assert np.median([1 - min(pair) / max(pair) for pair in pairs]) < 0.02
+    costs = np.random.default_rng(1).permutation(list(itertools.chain.from_iterable(pairs))).reshape(-1, 2)
+    assert np.median(1 - costs.min(1) / costs.max(1)) > 0.04
+
+
 # --- weights of corpora
 
 
@@ -244,7 +254,7 @@ def test_whole_weights_repeat_and_fractions_are_left_to_chance(several_windows: 
         assert set(count[1000:3000].tolist()) == {2, 3}
         assert set(count[3000:].tolist()) == {1}
         assert abs(count[:1000].mean() - 0.5) < 0.05
-        assert abs(count[1000:3000].mean() - 2.25) < 0.03
+        assert abs(count[1000:3000].mean() - 2.25) < 0.02
     both = (counts[0][:1000] & counts[1][:1000]).mean()
     assert abs(both - 0.25) < 0.05  # another half each epoch
 

@@ -2,8 +2,8 @@
 
 An epoch is a seeded walk over blocks of pairs. Some blocks make a window; inside a window pairs are shuffled, sorted
 by length into *buckets* of little padding (a bucket is what a device holds at once, a micro-batch), and buckets are
-shuffled and gathered to *batches* (an update of the weights each). Memory and start-up do not grow with the corpus,
-and what comes at a position is a pure function of the position and the seed.
+shuffled and gathered to *batches* (an update of the weights each), such as cost the same together. Memory and start-up
+do not grow with the corpus, and what comes at a position is a pure function of the position and the seed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +22,7 @@ from transformer_mt.errors import ArtefactError, ConfigError
 from transformer_mt.special import BOS, EOS, PAD
 
 WINDOW = 64  # blocks: 65,536 pairs
+_ALIKE = 16  # buckets among which those of about the same cost become neighbours
 _EMPTY = 100  # epochs: where one pair an epoch is expected, chance leaves so many empty once in e^100 times
 
 _Sample = Callable[[Sequence[str], float, int], list[list[int]]]  # lines, alpha, seed → pieces
@@ -254,7 +255,8 @@ class Batches:
             for rows in rounds
             for part in self._buckets(source, target, rng.permutation(rows), rng)
         ]
-        return self._gather([buckets[i] for i in rng.permutation(len(buckets))])
+        batches = self._gather(_alike([buckets[i] for i in rng.permutation(len(buckets))]))
+        return [batches[i] for i in rng.permutation(len(batches))]
 
     def _rounds(self, rows: Array, rng: np.random.Generator) -> list[Array]:
         """Each row as often as this epoch visits it, every time in another round.
@@ -293,3 +295,12 @@ class Batches:
             batches[-1].append(bucket)
             total += tokens
         return batches
+
+
+def _alike(buckets: list[Bucket]) -> list[Bucket]:
+    """Buckets in an order in which neighbours cost about the same: processes that share a batch end it together.
+
+    A batch of as many as are sorted together stays one of all kinds.
+    """
+    near = (buckets[start : start + _ALIKE] for start in range(0, len(buckets), _ALIKE))
+    return [bucket for some in near for bucket in sorted(some, key=lambda bucket: bucket.positions)]
