@@ -45,7 +45,8 @@ def test_draws_are_as_frequent_as_softmax_says() -> None:
     """10,000 of each query: a deviation of 0.005; padding is never drawn."""
     mix, query, memory, bias = example()
     many = query[:, :1].expand(-1, 10_000, -1)
-    output, weights, choice, baseline = mix.draw(many, memory, bias)
+    with patch.object(Hard, "_mean", nowhere):
+        output, weights, choice, baseline = mix.draw(many, memory, bias)
     assert (weights.sum(-1) == 1).all()
     torch.testing.assert_close(output, weights @ memory.value)
     for b, n in ((0, 4), (1, 3)):
@@ -54,6 +55,27 @@ def test_draws_are_as_frequent_as_softmax_says() -> None:
         assert weights[b, :, n:].count_nonzero() == 0
         torch.testing.assert_close(choice[b], p.log()[weights[b].argmax(-1)])
     torch.testing.assert_close(baseline, mix.baseline(many)[:, :, 0])
+
+
+def nowhere(mix: Hard, log_p: Tensor) -> Tensor:
+    """The mean is taken nowhere: all positions are drawn."""
+    return torch.zeros(log_p.shape[:2], dtype=torch.bool)
+
+
+def test_half_of_the_queries_read_the_mean_and_learn_from_its_gradient() -> None:
+    mix, query, memory, bias = example()
+    query = query[:, :1].expand(-1, 10_000, -1).detach().requires_grad_()
+    output, weights, choice, _ = mix.draw(query, memory, bias)
+    mean = choice == 0
+    assert 0.48 < mean.float().mean() < 0.52
+    for b, n in ((0, 4), (1, 3)):
+        p = query[b, 0, :n].softmax(0)
+        torch.testing.assert_close(weights[b, mean[b]][:, :n], p.expand(int(mean[b].sum()), -1))
+    assert ((weights == 1).sum(-1) == 1)[~mean].all()
+    torch.testing.assert_close(output, weights @ memory.value)
+    [gradient] = torch.autograd.grad(output.sum(), query)
+    assert gradient[mean].abs().sum(-1).min() > 0
+    assert gradient[~mean].count_nonzero() == 0
 
 
 def model(*, input_feeding: bool) -> Recurrent:
@@ -72,7 +94,7 @@ def run(m: Recurrent, target: list[int], positions: tuple[int, ...]) -> Decoded:
         assert log_p.shape == (1, 1, 3)
         return torch.tensor([[next(drawn)]])
 
-    with patch.object(Hard, "_drawn", draw):
+    with patch.object(Hard, "_drawn", draw), patch.object(Hard, "_mean", nowhere):
         decoded = m(SOURCE, torch.tensor([[BOS, *target[:-1]]]))
     assert next(drawn, None) is None
     assert isinstance(decoded, Decoded)
