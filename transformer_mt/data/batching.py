@@ -163,8 +163,8 @@ class Batches:
             raise ConfigError("data.train: the weights leave less than one pair an epoch; raise them")
         self._weighted = bool((self._weights != 1).any())
         # Buckets of one size that fill a batch; a tenth of what a device holds is left for padding.
-        buckets = -(-batch_tokens * 11 // (10 * device_tokens))
-        self._bucket_tokens = -(-batch_tokens // buckets)
+        self._buckets_a_batch = -(-batch_tokens * 11 // (10 * device_tokens))
+        self._bucket_tokens = -(-batch_tokens // self._buckets_a_batch)
         self._cached: tuple[tuple[int, int], list[list[Bucket]]] | None = None
         self._steps: int | None = None
         self._pool, self._closed = ThreadPoolExecutor(1), Event()
@@ -255,7 +255,10 @@ class Batches:
             for rows in rounds
             for part in self._buckets(source, target, rng.permutation(rows), rng)
         ]
-        batches = self._gather(_alike([buckets[i] for i in rng.permutation(len(buckets))]))
+        buckets = [buckets[i] for i in rng.permutation(len(buckets))]
+        if self._buckets_a_batch == 1:
+            return self._gather(buckets)
+        batches = self._gather(_alike(buckets))
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def _rounds(self, rows: Array, rng: np.random.Generator) -> list[Array]:

@@ -87,16 +87,13 @@ class Group:
         """Replace the gradient of each parameter by the sum of all processes'. Raises SystemFault."""
         if self.size == 1:
             return
-        gradients = []
-        for parameter in parameters:
-            if parameter.grad is None:  # of an empty share
-                parameter.grad = torch.zeros_like(parameter)
-            gradients.append(parameter.grad)
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        parameters = list(parameters)
+        # There is none of an empty share.
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
         with self._in_touch():
             dist.all_reduce(flat)
-        for gradient, total in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-            gradient.copy_(total.view_as(gradient))
+        for parameter, total in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
+            parameter.grad = total.view_as(parameter)
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """The sum of each value over all processes, the same for all of them. Raises SystemFault."""
