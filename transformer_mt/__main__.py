@@ -28,10 +28,16 @@ def _fail(error: BaseException, message: str, code: int, *, debug: bool) -> int:
             traceback.print_exception(error)
         # With its end of line in one piece: several processes may write at once.
         print(f"{kind}: {' '.join(message.split())}\n", end="", file=sys.stderr, flush=True)
-    if everyones:  # torchrun ends the others when one has ended: the leader is to have said it before
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(_HEAD_START)
+    if everyones:
+        _give_way()
     return code
+
+
+def _give_way() -> None:
+    """Give the leader time to tell what is wrong: torchrun ends all processes, this one too, when one has ended."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    time.sleep(_HEAD_START)
 
 
 def _usage(error: TyperException) -> str:
@@ -54,7 +60,11 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
         return int(result or 0)
     except MtError as error:
-        return error.code if error.silent else _fail(error, str(error), error.code, debug=debug)
+        if not error.silent:
+            return _fail(error, str(error), error.code, debug=debug)
+        if error.code < 128:  # no signal, which all have
+            _give_way()
+        return error.code
     except TyperException as error:
         return _fail(error, _usage(error), 2, debug=debug)
     except (Abort, KeyboardInterrupt) as error:

@@ -357,8 +357,8 @@ class Config(Section):
             )
         if isinstance(self.model, Recurrent) and self.model.attention in ("hard", "none"):
             raise ValueError(
-                f"training.guided_alignment has no gradient with model.attention {self.model.attention}; take soft or "
-                "local, or leave it out"
+                f"training.guided_alignment teaches weights of positions, which model.attention {self.model.attention} "
+                "does not have; take soft or local, or leave it out"
             )
         return self
 

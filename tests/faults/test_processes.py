@@ -291,6 +291,18 @@ def test_a_mistake_in_what_all_ranks_are_given_is_one_error(
     assert [line for line in errors.splitlines() if line.startswith("rank 1: ")] in ([], [f"rank 1: {said}"])
 
 
+def test_the_leader_tells_of_a_mistake_though_others_find_it_first(launch: Launch, tmp_path: Path) -> None:
+    """Torchrun ends it as soon as another has ended."""
+    script = tmp_path / "late.py"
+    script.write_text(
+        "import os, time\nfrom transformer_mt import __main__ as mt\n"
+        "time.sleep(3 * (os.environ['RANK'] == '0'))\nmt.main()\n"
+    )
+    process = launch("nowhere.yaml", script=script)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert told(errors) == ["error: nowhere.yaml: no such file; check the path"], errors
+
+
 FAULT = """import datetime, os, sys, time
 from transformer_mt import __main__ as mt
 from transformer_mt.checkpoint import Checkpoints

@@ -303,7 +303,8 @@ LINKED = MINIMAL.replace("target: train.en", "target: train.en, alignment: train
 @pytest.mark.parametrize("attention", ["hard", "none"])
 def test_attention_without_a_gradient_cannot_be_guided(file: Path, attention: str) -> None:
     text = LINKED + "training: {guided_alignment: 0.1}\nmodel: {kind: recurrent, attention: %s}\n"
-    assert f"has no gradient with model.attention {attention}; take soft or local" in refused(file, text % attention)
+    told = f"teaches weights of positions, which model.attention {attention} does not have; take soft or local"
+    assert told in refused(file, text % attention)
     assert load(file, text % "local").training.guided_alignment == 0.1
 
 

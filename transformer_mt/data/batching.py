@@ -2,13 +2,14 @@
 
 An epoch is a seeded walk over blocks of pairs. Some blocks make a window; inside a window pairs are shuffled, sorted
 by length into *buckets* of little padding (a bucket is what a device holds at once, a micro-batch), and buckets are
-shuffled and gathered to *batches* (an update of the weights each), such as cost the same together. Memory and start-up
-do not grow with the corpus, and what comes at a position is a pure function of the position and the seed.
+shuffled and gathered to *batches* (an update of the weights each), those of about the same cost together. Memory and
+start-up do not grow with the corpus, and what comes at a position is a pure function of the position and the seed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from threading import Event
 
 import numpy as np
@@ -22,7 +23,7 @@ from transformer_mt.errors import ArtefactError, ConfigError
 from transformer_mt.special import BOS, EOS, PAD
 
 WINDOW = 64  # blocks: 65,536 pairs
-_ALIKE = 16  # buckets among which those of about the same cost become neighbours
+_ALIKE = 16  # buckets that are sorted by cost together
 _EMPTY = 100  # epochs: where one pair an epoch is expected, chance leaves so many empty once in e^100 times
 
 _Sample = Callable[[Sequence[str], float, int], list[list[int]]]  # lines, alpha, seed → pieces
@@ -256,7 +257,7 @@ class Batches:
             for part in self._buckets(source, target, rng.permutation(rows), rng)
         ]
         buckets = [buckets[i] for i in rng.permutation(len(buckets))]
-        if self._buckets_a_batch == 1:
+        if self._buckets_a_batch == 1:  # nothing to pair
             return self._gather(buckets)
         batches = self._gather(_alike(buckets))
         return [batches[i] for i in rng.permutation(len(batches))]
@@ -303,7 +304,7 @@ class Batches:
 def _alike(buckets: list[Bucket]) -> list[Bucket]:
     """Buckets in an order in which neighbours cost about the same: processes that share a batch end it together.
 
-    A batch of as many as are sorted together stays one of all kinds.
+    They are sorted in runs of a few only, so that a batch of many is still one of all kinds.
     """
-    near = (buckets[start : start + _ALIKE] for start in range(0, len(buckets), _ALIKE))
-    return [bucket for some in near for bucket in sorted(some, key=lambda bucket: bucket.positions)]
+    runs = (buckets[start : start + _ALIKE] for start in range(0, len(buckets), _ALIKE))
+    return [bucket for run in runs for bucket in sorted(run, key=attrgetter("positions"))]

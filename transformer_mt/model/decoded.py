@@ -11,7 +11,8 @@ class Decoded:
 
     ``attention`` is what each position attended to in the source, [B, H, T, S] for each of L layers; None for a model
     without attention. Hard attention that was sampled gives the ``choice`` [B, T], log p of the position that was
-    taken, and the ``baseline`` [B, T], what was expected to come of it; ``told`` says that later positions know of it.
+    taken, 0 where the mean was read, and the ``baseline`` [B, T], what was expected to come of a choice; ``told`` says
+    that later positions know of it.
     """
 
     hidden: Tensor

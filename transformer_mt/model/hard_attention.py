@@ -8,7 +8,7 @@ from transformer_mt.model.attention import Full, KeyValue
 from transformer_mt.model.linear import Linear
 from transformer_mt.model.scores import Dot
 
-_MEAN = 0.5  # of the queries of training
+_MEAN = 0.5  # the share of training's queries that read the mean
 
 
 class Hard(Full):
@@ -16,8 +16,7 @@ class Hard(Full):
 
     No gradient comes back through a choice. The score function's, (R - b) ∇ log p (Williams 1992), takes its place: see
     :func:`transformer_mt.training.loss.choice_loss`; ``baseline`` learns to expect the reward R from the query alone.
-    Half of the time training takes the mean of all values in place of one, through which the gradient does come back:
-    by trial alone hardly anything is learnt.
+    Half of the time training takes the mean of all values in place of one, through which the gradient does come back.
     """
 
     def __init__(self, score: Dot, width: int) -> None:

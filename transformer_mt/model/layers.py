@@ -53,7 +53,10 @@ class LayerNorm(nn.LayerNorm):
         return self.ready(input.dtype)(input)
 
     def ready(self, precision: torch.dtype) -> Callable[[Tensor], Tensor]:
-        """The function of this module for that precision: a module costs more to call than a few rows to normalise."""
+        """The function of this module for that precision, with its weights as they are now.
+
+        A module costs more to call than a few rows to normalise.
+        """
         weight, bias = self.weight.to(precision), self.bias.to(precision)
         return partial(torch.layer_norm, normalized_shape=weight.shape, weight=weight, bias=bias, eps=self.eps)
 

@@ -91,7 +91,7 @@ def has_kernel(precision: torch.dtype) -> bool:
 
 
 def fewest_rows(weight: Tensor) -> int:
-    """How many rows a product with ``weight`` must have to be computed by the kernel of many, in float32 on a CPU."""
+    """The rows below which a float32 product with ``weight`` takes another kernel on a CPU than many do; else 0."""
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         return 0
     return 2 if HAS_ONEDNN else _ONE_KERNEL

@@ -28,10 +28,14 @@ def packed(model: Model, precision: torch.dtype) -> Model:
     With int8 all is float32 but the products.
     """
     copy = deepcopy(model, {id(parameter): parameter for parameter in model.parameters()}).eval()
-    copy.precision = torch.float32 if precision == torch.int8 else precision
+    copy.precision = _activations(precision)
     _pack_inside(copy, precision)
     copy.output = _pack(model.projection, None, precision)
     return copy
+
+
+def _activations(precision: torch.dtype) -> torch.dtype:
+    return torch.float32 if precision == torch.int8 else precision
 
 
 def _pack_inside(module: nn.Module, precision: torch.dtype) -> None:
@@ -41,7 +45,7 @@ def _pack_inside(module: nn.Module, precision: torch.dtype) -> None:
         elif isinstance(child, Linear):
             _replace(module, name, _pack(child.weight, child.bias, precision, relu=child.relu))
         elif isinstance(child, LayerNorm | RMSNorm):
-            _replace(module, name, child.ready(torch.float32 if precision == torch.int8 else precision))
+            _replace(module, name, child.ready(_activations(precision)))
         else:
             _pack_inside(child, precision)
 
@@ -147,16 +151,16 @@ class PackedLinear:
 
     def __init__(self, weight: Tensor, bias: Tensor | None, relu: bool) -> None:
         self.bias, self.relu = bias, relu
-        self.fewest = fewest_rows(weight) * weight.shape[1]  # numbers in as many rows
-        self.has_kernel = weight.device.type == "cpu" and has_kernel(weight.dtype)
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS) if self.has_kernel else weight
+        self.fewest = fewest_rows(weight) * weight.shape[1]  # an x of fewer numbers is filled up with rows of zeros
+        self.laid_out = weight.device.type == "cpu" and has_kernel(weight.dtype)
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS) if self.laid_out else weight
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map the last dimension."""
         if x.numel() < self.fewest:
             rows = F.pad(x.flatten(), (0, self.fewest - x.numel())).view(-1, x.shape[-1])
             return self(rows)[: x.shape[:-1].numel()].view(*x.shape[:-1], -1)
-        if self.has_kernel:
+        if self.laid_out:
             return onednn_product(x, self.weight, self.bias, relu=self.relu)
         return product(x, self.weight, self.bias, relu=self.relu)
 

@@ -40,7 +40,7 @@ class Cache:
         """Add one position: keys and values [B, H, N, K]."""
         end = self.length + new.key.shape[2]
         if end > self._key.shape[2]:
-            self._grow(end + max(15 * new.key.shape[2], self.length))
+            self._grow(end + max(15 * new.key.shape[2], self.length))  # 16 positions, or twice what there is
         self._key[:, :, self.length : end] = new.key
         self._value[:, :, self.length : end] = new.value
         self.length = end

@@ -43,8 +43,9 @@ def choice_loss(choice: Tensor, baseline: Tensor, nll: Tensor, real: Tensor, *, 
     reward = nll.new_zeros(choice.numel()).index_copy(0, real, -nll).view_as(choice)  # [B, T]
     if told:
         reward = reward.flip(1).cumsum(1).flip(1)
-    surprise = (reward - baseline).flatten()[real]
-    return (surprise.square() / 2 - surprise.detach() * choice.flatten()[real]).sum()
+    surprise, choice = (reward - baseline).flatten()[real], choice.flatten()[real]
+    chosen = choice != 0  # else the mean was read: b is what comes of a choice
+    return (chosen * surprise.square() / 2 - surprise.detach() * choice).sum()
 
 
 def guided_loss(attention: list[Tensor], guide: Tensor) -> Tensor:
