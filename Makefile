@@ -47,10 +47,10 @@ bench: setup
 	$(BIN)/python benchmarks/speed.py
 
 bench-lengths: setup
-	$(BIN)/python benchmarks/lengths.py
+	$(BIN)/python -m benchmarks.lengths
 
 bench-complexity: setup
-	$(BIN)/python benchmarks/complexity.py
+	$(BIN)/python -m benchmarks.complexity
 
 # Every system of configs/attention: some minutes each, on one core. ARGS for another corpus, some systems, another core: --help.
 bench-family: setup

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.drawing import panels, save
 from transformer_mt.model.attention import Full, KeyValue, MultiHeadAttention
 from transformer_mt.model.cells import GRU, read
 from transformer_mt.model.fast_weights import FastWeights
@@ -158,15 +159,10 @@ def table(result: dict[str, Any]) -> str:
 
 def plot(result: dict[str, Any], path: Path) -> None:
     """Draw what was measured, and through the last point of each a line of the slope that is predicted."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError:
-        print("no plot, for Matplotlib is not installed: pip install matplotlib")
+    if not (drawn := panels(3, 12, 4)):
         return
-    plt.rcParams["svg.fonttype"] = "none"  # text stays text
-    figure, axes = plt.subplots(1, 3, figsize=(12, 4), layout="constrained")
     lengths = np.array(result["lengths"])
-    for panel, (kind, title, factor) in zip(axes, KINDS, strict=True):
+    for panel, (kind, title, factor) in zip(drawn, KINDS, strict=True):
         for number, (name, (_, power)) in enumerate(LAYERS.items()):
             if name not in result[kind]:
                 continue
@@ -180,8 +176,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
         panel.set_xlabel("positions n; dashed: the slope predicted")
         panel.set_title(title, fontsize=10)
         panel.legend(fontsize=8, frameon=False)
-        panel.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, metadata={"Date": None})
+    save(drawn[0], path)
 
 
 def main() -> None:

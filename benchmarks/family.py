@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.drawing import panels, save
 from transformer_mt.config import Config
 from transformer_mt.config_file import load_config
 from transformer_mt.data.prepare import evaluation_set
@@ -138,13 +139,9 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def plot(results: list[dict[str, Any]], path: Path) -> None:
     """Draw BLEU against the length of sentences, a line a system."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError:
-        print("no plot, for Matplotlib is not installed: pip install matplotlib")
+    if not (drawn := panels(1, 7, 4)):
         return
-    plt.rcParams["svg.fonttype"] = "none"  # text stays text
-    figure, panel = plt.subplots(figsize=(7, 4), layout="constrained")
+    [panel] = drawn
     for result in sorted(results, key=lambda result: -result["bleu"]):
         panel.plot([band["bleu"] for band in result["bands"]], "o-", markersize=4, label=result["system"])
     ranges = ["–".join(str(n) for n in dict.fromkeys(band["words"])) for band in results[0]["bands"]]
@@ -153,8 +150,7 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
     panel.set_ylabel("BLEU")
     panel.set_ylim(bottom=0)
     panel.legend(fontsize=8, frameon=False)
-    panel.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, metadata={"Date": None})
+    save(panel, path)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from unittest import mock
 import numpy as np
 import torch
 
+from benchmarks.drawing import panels, save
 from transformer_mt import config
 from transformer_mt.checkpoint import Checkpoints
 from transformer_mt.data.batching import Batches, Bucket
@@ -127,14 +128,10 @@ def table(result: dict[str, Any]) -> str:
 
 def plot(result: dict[str, Any], path: Path) -> None:
     """Draw what was measured over the fitted lines."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError:
-        print("no plot, for Matplotlib is not installed: pip install matplotlib")
+    if not (drawn := panels(2, 9, 3.6)):
         return
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     lengths = np.geomspace(result["lengths"][0], result["lengths"][-1], 200)
-    for panel, name in zip(axes, ("training", "decoding"), strict=True):
+    for panel, name in zip(drawn, ("training", "decoding"), strict=True):
         kind = result[name]
         panel.axhline(kind["a"], color="0.7", linestyle=":", label=f"a = {kind['a']:.0f}: the same for every token")
         panel.plot(lengths, kind["a"] + kind["b"] * lengths, color="#4c72b0", label=f"a + {kind['b']:.2f}·n: attention")
@@ -145,8 +142,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
         panel.set_xlabel("pieces of a sentence, n")
         panel.set_title(f"{name}, CPU-µs a target token ({result['precision']})", fontsize=10)
         panel.legend(fontsize=8, frameon=False)
-        panel.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
+    save(drawn[0], path)
 
 
 def main() -> None:
