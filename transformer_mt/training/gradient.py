@@ -13,6 +13,8 @@ from transformer_mt.terminal import warn
 from transformer_mt.training.loss import Loss, choice_loss, guided_loss, smoothed_cross_entropy
 from transformer_mt.training.teacher_forcing import own_places, teacher_ratio
 
+_CHOICES = 0.1  # the weight of what trains choices (λ of Xu et al. 2015): its noise would drown all other gradients
+
 
 class Gradient:
     """Leaves the gradient of batches in the parameters of a model, scaled up by ``scaler`` in float16.
@@ -77,7 +79,8 @@ class Gradient:
         loss = smoothed_cross_entropy(hidden, self.model.projection, target[real], self.settings.label_smoothing)
         total = loss.smoothed
         if decoded.choice is not None and decoded.baseline is not None:
-            total = total + choice_loss(decoded.choice, decoded.baseline, loss.nll, real, told=decoded.told)
+            choices = choice_loss(decoded.choice, decoded.baseline, loss.nll, real, told=decoded.told)
+            total = total + _CHOICES * choices
         if decoded.attention is not None and batch.guide is not None:
             total = total + self.settings.guided_alignment * guided_loss(decoded.attention, batch.guide)
         self.scaler.scale(total / tokens).backward()  # type: ignore[no-untyped-call]
