@@ -44,7 +44,7 @@ docs: setup
 	$(BIN)/python docs/list_errors.py
 
 bench: setup
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python -m benchmarks.speed
 
 bench-lengths: setup
 	$(BIN)/python -m benchmarks.lengths

@@ -30,7 +30,7 @@ from transformer_mt.evaluate import bleu_metric, confidence
 from transformer_mt.experiment.align import gold_rates
 from transformer_mt.report.analysis import bands, words
 from transformer_mt.rundir import RunDirectory
-from transformer_mt.translate import Translator
+from transformer_mt.translate import Translator, Wanted
 
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEMS = {path.stem: path for path in sorted((ROOT / "configs" / "attention").glob("*.yaml"))}
@@ -69,7 +69,7 @@ def tell(name: str, config: Config) -> dict[str, Any]:
     translator = Translator.from_config(config)
     lines, references = evaluation_set(paths.data, "test")
     begun = time.process_time()
-    found = [best for best, *_ in translator.stream(lines, tokens=True)]
+    found = [best for best, *_ in translator.stream(lines, Wanted(tokens=True))]
     seconds = time.process_time() - begun
     texts = [best.text for best in found]
     lengths = [len(words(line, config.languages.source)) for line in lines]

@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
-from unittest import mock
 
 import numpy as np
 import torch
 
 from benchmarks.drawing import panels, save
+from benchmarks.never_ending import never_ending
 from transformer_mt import config
 from transformer_mt.checkpoint import Checkpoints
 from transformer_mt.data.batching import Batches, Bucket
@@ -88,17 +88,16 @@ def train(length: int, tokens: int, precision: str, turns: int) -> float:
 
 def decode(length: int, precision: str, turns: int) -> float:
     """CPU-seconds a target token of greedy search that is kept from ending before ``length`` tokens are written."""
-    model = make_model().eval()
-    with torch.no_grad():
-        model.projection[EOS] = 0.0  # others are always likelier
     settings = config.Decoding.model_validate({"beam_size": 1, "precision": precision})
-    translator = Translator(model, cast(Tokenizer, None), settings, torch.device("cpu"))  # no text comes in
+    translator = Translator(
+        make_model().eval(), cast(Tokenizer, None), settings, torch.device("cpu")
+    )  # no text comes in
     sources = [[*ids, EOS] for ids in sentences(SENTENCES, length)]
 
     def search() -> None:
-        assert {len(best.ids) for [best] in translator.search(sources)} == {length}
+        assert {len(best.ids) for [best] in translator.search(sources, scored=False)} == {length}
 
-    with mock.patch("transformer_mt.decoding.greedy.length_limits", lambda source, _: [length] * len(source)):
+    with never_ending(translator.packed, length):
         return cpu_seconds(search, turns) / (SENTENCES * length)
 
 

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
-from unittest import mock
 
 import torch
 
+from benchmarks.never_ending import never_ending
 from transformer_mt.config import Config, Transformer
 from transformer_mt.config_file import load_config
 from transformer_mt.data.batching import Batches, Position
@@ -26,7 +26,6 @@ from transformer_mt.data.fingerprint import fingerprint
 from transformer_mt.data.prepare import evaluation_set, prepare
 from transformer_mt.data.store import Store
 from transformer_mt.data.tokenizer import Tokenizer
-from transformer_mt.special import EOS
 from transformer_mt.training.trainer import Tally, Trainer
 from transformer_mt.translate import Translator, make_model
 
@@ -82,23 +81,9 @@ def train(config: Config, store: Store, tokenizer: Tokenizer, seconds: float) ->
 def decode(config: Config, tokenizer: Tokenizer, lines: list[str], seconds: float) -> dict[str, Any]:
     """Output tokens a CPU-second."""
     translator = Translator(make_model(config.model, tokenizer).eval(), tokenizer, config.decoding, torch.device("cpu"))
-    step, limit = translator.packed.step, [LENGTH] * 64
-
-    def endless(*arguments: Any) -> Any:
-        logits, state = step(*arguments)
-        logits[:, EOS] = float("-inf")
-        return logits, state
-
-    def limits(source: torch.Tensor, *_: Any) -> list[int]:
-        return limit[: len(source)]
-
     size, tokens = config.decoding.batch_size, 0
     parts = [lines[i : i + size] for i in range(0, 320, size)]
-    with (
-        mock.patch.object(translator.packed, "step", endless),
-        mock.patch("transformer_mt.decoding.greedy.length_limits", limits),
-        mock.patch("transformer_mt.decoding.beam.length_limits", limits),
-    ):
+    with never_ending(translator.packed, LENGTH):
         translator.translate(parts[0])
         begun = time.process_time()
         for part in parts * 100:
@@ -143,8 +128,18 @@ def main() -> None:
         print("| | precision | tokens a CPU-second | share of products | peak MB |\n|---|---|---:|---:|---:|")
         for job, precision in JOBS:
             seconds = options.seconds if job != "train" else options.seconds * 15 / 8
-            command = [sys.executable, __file__, "--seconds", str(seconds), "--measure", folder, job, precision]
-            found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.speed",
+                "--seconds",
+                str(seconds),
+                "--measure",
+                folder,
+                job,
+                precision,
+            ]
+            found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout)
             share = f"{found['share']:.0%}" if "share" in found else ""
             what = "training" if job == "train" else "decoding, batch {1}, beam {2}".format(*job.split())
             print(f"| {what} | {precision} | {found['tokens_per_cpu_second']:,.0f} | {share} "

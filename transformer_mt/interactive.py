@@ -19,7 +19,7 @@ from transformer_mt.errors import DataError, MtError, system_fault, unreadable
 from transformer_mt.output_file import OutputFile, is_file
 from transformer_mt.rundir import RunDirectory, sha256
 from transformer_mt.terminal import bar, say, warn
-from transformer_mt.translate import Translation, Translator
+from transformer_mt.translate import Translation, Translator, Wanted
 from transformer_mt.workers import AllCores
 
 _AT_ONCE = 2048  # lines of a pipe taken together, if they are there already
@@ -49,15 +49,16 @@ class Job:
     ) -> Iterator[str]:
         """The output for each line: an object of JSON, or ``nbest`` lines, filled up with the last."""
         sources, lines = tee(lines)
+        wanted = Wanted(self.nbest, scores=self.scores, tokens=self.json)
         if self.split:
-            parts = translator.stream_sentences(lines, progress, first, tokens=self.json)
+            parts = translator.stream_sentences(lines, wanted, progress, first)
             for number, (source, sentences) in enumerate(zip(sources, parts, strict=True), start=first + 1):
                 joined = translator.joined(sentences)
                 listed = [{"source": text, "translations": [_as_json(found)]} for text, found in sentences]
                 answer = {"line": number, "source": source, "translation": joined, "sentences": listed}
                 yield json.dumps(answer, ensure_ascii=False) if self.json else joined
             return
-        found = translator.stream(lines, self.nbest, progress, first, tokens=self.json)
+        found = translator.stream(lines, wanted, progress, first)
         for number, (source, translations) in enumerate(zip(sources, found, strict=True), start=first + 1):
             if self.json:
                 answer = {"line": number, "source": source, "translations": [_as_json(t) for t in translations]}

@@ -50,7 +50,8 @@ class Token(NamedTuple):
 class Translation:
     """A translation and its score, Σ log p / length^length_penalty.
 
-    ``tokens`` are those whose log p make the score, the end token too; none where they were not asked for.
+    ``tokens`` are those whose log p make the score, the end token too; none where they were not asked for. The score is
+    NaN where nobody asked for it and greedy search could do without.
     """
 
     text: str
@@ -70,6 +71,17 @@ class Attention(NamedTuple):
     source: list[str]
     target: list[str]
     weights: Tensor
+
+
+class Wanted(NamedTuple):
+    """What is to be known of each line: ``best`` translations, with their scores, and with the tokens of these."""
+
+    best: int = 1
+    scores: bool = True
+    tokens: bool = False
+
+
+TEXT, SCORED = Wanted(scores=False), Wanted()
 
 
 class Batch(NamedTuple):
@@ -126,33 +138,30 @@ class Translator:
         ``split`` is for lines of several sentences: each is translated alone, which is what most models learnt.
         """
         if not split:
-            return [translations[0].text for translations in self.stream(lines)]
-        return [self.joined(sentences) for sentences in self.stream_sentences(lines)]
+            return [translations[0].text for translations in self.stream(lines, TEXT)]
+        return [self.joined(sentences) for sentences in self.stream_sentences(lines, TEXT)]
 
     def stream(
         self,
         lines: Iterable[str],
-        best: int = 1,
+        wanted: Wanted = SCORED,
         progress: Callable[[int], None] | None = None,
         first: int = 0,
-        *,
-        tokens: bool = False,
     ) -> Iterator[list[Translation]]:
-        """For each line, in order, its ``best`` translations (at most beam_size), with their ``tokens`` if asked for.
+        """For each line, in order, its best translations (at most beam_size), with what is ``wanted`` of them.
 
         Lines are read ahead, sorted by length and translated in batches, in bounded memory; ``progress`` is called
         with the number of lines of every batch that is done; ``first`` is the number of lines before, for warnings.
         """
-        for results in self._translated(self._chunks(lines, first), best, progress, tokens=tokens):
+        for results in self._translated(self._chunks(lines, first), wanted, progress):
             yield from results
 
     def stream_sentences(
         self,
         lines: Iterable[str],
+        wanted: Wanted = SCORED,
         progress: Callable[[int], None] | None = None,
         first: int = 0,
-        *,
-        tokens: bool = False,
     ) -> Iterator[list[tuple[str, Translation]]]:
         """For each line, in order, its sentences with the best translation of each; none for a line without text.
 
@@ -169,7 +178,7 @@ class Translator:
             )
             for numbers, chunk in split
         )
-        for results, (_, chunk) in zip(self._translated(flat, 1, progress, tokens=tokens), again, strict=True):
+        for results, (_, chunk) in zip(self._translated(flat, wanted, progress), again, strict=True):
             translations = iter(results)
             yield from ([(sentence, next(translations)[0]) for sentence in sentences] for sentences in chunk)
 
@@ -184,15 +193,10 @@ class Translator:
             first += len(chunk)
 
     def _translated(
-        self,
-        chunks: Iterable[_Chunk],
-        best: int,
-        progress: Callable[[int], None] | None,
-        *,
-        tokens: bool,
+        self, chunks: Iterable[_Chunk], wanted: Wanted, progress: Callable[[int], None] | None
     ) -> Iterator[list[list[Translation]]]:
         """The translations of each chunk."""
-        for batch, found in self.each(self._batches(chunks), best, tokens=tokens):
+        for batch, found in self.each(self._batches(chunks), wanted):
             for row, translations in zip(batch.rows, found, strict=True):
                 batch.results[row] = translations
             if progress is not None and batch.rows:
@@ -209,22 +213,21 @@ class Translator:
             for rows in batches:
                 yield Batch([ids[row] for row in rows], rows, results, last=rows is batches[-1])
 
-    def each(
-        self, batches: Iterable[Batch], best: int, *, tokens: bool
-    ) -> Iterator[tuple[Batch, list[list[Translation]]]]:
+    def each(self, batches: Iterable[Batch], wanted: Wanted) -> Iterator[tuple[Batch, list[list[Translation]]]]:
         """Each batch, in order, with what :meth:`translate_batch` makes of it."""
         for batch in batches:
-            yield batch, self.translate_batch(batch.sources, best, tokens=tokens)
+            yield batch, self.translate_batch(batch.sources, wanted)
 
-    def translate_batch(self, sources: list[list[int]], best: int, *, tokens: bool) -> list[list[Translation]]:
+    def translate_batch(self, sources: list[list[int]], wanted: Wanted) -> list[list[Translation]]:
         """The translations of encoded lines that have text."""
         if not sources:
             return []
-        found = [hypotheses[:best] for hypotheses in self.search(sources)]
+        scored = wanted.scores or wanted.tokens
+        found = [hypotheses[: wanted.best] for hypotheses in self.search(sources, scored=scored)]
         texts = [
             [Translation(self.tokenizer.decode_target(h.ids), h.score) for h in hypotheses] for hypotheses in found
         ]
-        if not tokens:
+        if not wanted.tokens:
             return texts
         return [
             [replace(translation, tokens=of_one) for translation, of_one in zip(translations, of_each, strict=True)]
@@ -276,14 +279,14 @@ class Translator:
         self._packed = None
 
     @torch.inference_mode()
-    def search(self, ids: list[list[int]]) -> list[list[Hypothesis]]:
-        """The hypotheses of encoded lines, one batch, best first."""
+    def search(self, ids: list[list[int]], *, scored: bool = True) -> list[list[Hypothesis]]:
+        """The hypotheses of encoded lines, one batch, best first; ``scored`` is for greedy search."""
         options = self.decoding
         if len(ids) * options.beam_size == 1:  # few rows are filled up to two in every product; here it is cheaper
-            return self.search([*ids, *ids])[:1]
+            return self.search([*ids, *ids], scored=scored)[:1]
         source = padded(ids).to(self.device)
         if options.beam_size == 1:
-            return [[h] for h in greedy(self.packed, source, options.length_penalty)]
+            return [[h] for h in greedy(self.packed, source, options.length_penalty, scored=scored)]
         return beam_search(self.packed, source, options.beam_size, options.length_penalty, options.patience)
 
     def score(

@@ -11,9 +11,9 @@ from transformer_mt.checkpoint import Checkpoints
 from transformer_mt.config import Config
 from transformer_mt.parallel import Pool, cores
 from transformer_mt.rundir import RunDirectory
-from transformer_mt.translate import Batch, Translation, Translator
+from transformer_mt.translate import Batch, Translation, Translator, Wanted
 
-_Job = tuple[list[list[int]], int, bool]  # encoded lines, how many translations of each, whether with tokens
+_Job = tuple[list[list[int]], Wanted]  # encoded lines, and what of them
 _Found = list[list[Translation]]
 
 
@@ -47,14 +47,14 @@ class AllCores(Translator):
         if self._pool is not None:
             self._pool.stop()
 
-    def each(self, batches: Iterable[Batch], best: int, *, tokens: bool) -> Iterator[tuple[Batch, _Found]]:
+    def each(self, batches: Iterable[Batch], wanted: Wanted) -> Iterator[tuple[Batch, _Found]]:
         """As for a Translator, but that batches are read ahead. Raises SystemFault when a process is killed."""
         if self._pool is None:
-            yield from super().each(batches, best, tokens=tokens)
+            yield from super().each(batches, wanted)
             return
         batches, again = tee(batches)
-        jobs = ((batch.sources, best, tokens) for batch in batches)
-        found = self._pool.in_order(jobs, lambda job: self.translate_batch(job[0], best, tokens=tokens))
+        jobs = ((batch.sources, wanted) for batch in batches)
+        found = self._pool.in_order(jobs, lambda job: self.translate_batch(*job))
         for (_, translations), batch in zip(found, again, strict=False):  # in this order: the former reads ahead
             yield batch, translations
 
@@ -70,5 +70,4 @@ class _Elsewhere:
         if self._translator is None:
             torch.set_num_threads(1)
             self._translator = Translator.from_config(*self._origin)
-        sources, best, tokens = job
-        return self._translator.translate_batch(sources, best, tokens=tokens)
+        return self._translator.translate_batch(*job)

@@ -1,15 +1,13 @@
 """Translate with ``mt``; its model is kept from ending sentences, and its limit of length is set."""
 
 import argparse
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import torch
-
+from benchmarks.never_ending import never_ending
 from benchmarks.peers.meter import decode
-from benchmarks.peers.work import EOS, OUTPUT_TOKENS, Work
+from benchmarks.peers.work import OUTPUT_TOKENS, Work
 from transformer_mt.translate import Translator
 
 
@@ -28,13 +26,7 @@ def main() -> None:
         options.folder / "weights", "last", [f"decoding.{key}={value}" for key, value in overrides.items()]
     )
     lengths: list[int] = []
-    model = translator.packed
-    step, decode_target = model.step, translator.tokenizer.decode_target
-
-    def endless(*arguments: Any) -> Any:
-        logits, state = step(*arguments)
-        logits[:, EOS] = float("-inf")
-        return logits, state
+    decode_target = translator.tokenizer.decode_target
 
     def counted(ids: Any) -> str:
         lengths.append(len(ids))
@@ -44,14 +36,10 @@ def main() -> None:
         lengths.clear()
         return translator.translate(lines), list(lengths)
 
-    def limits(source: torch.Tensor, *_: Any) -> list[int]:
-        return [OUTPUT_TOKENS] * len(source)
-
-    with ExitStack() as stack:
-        for module in ("greedy", "beam"):
-            stack.enter_context(mock.patch(f"transformer_mt.decoding.{module}.length_limits", limits))
-        stack.enter_context(mock.patch.object(model, "step", endless))
-        stack.enter_context(mock.patch.object(translator.tokenizer, "decode_target", counted))
+    with (
+        never_ending(translator.packed, OUTPUT_TOKENS),
+        mock.patch.object(translator.tokenizer, "decode_target", counted),
+    ):
         decode(translate, work.sentences(options.batch), options.batch, options.seconds)
 
 

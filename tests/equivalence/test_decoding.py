@@ -1,6 +1,7 @@
 """What must be equal in decoding: cached and teacher-forced, beam 1 and greedy, wide beam and exhaustive search."""
 
 import itertools
+import math
 from typing import Any
 from unittest.mock import patch
 
@@ -79,8 +80,8 @@ def test_cached_steps_equal_teacher_forcing(options: dict[str, Any]) -> None:
             rows = torch.arange(len(order))
         state.select(rows[:, None])
         order = order[rows]
-        logits, state = fast.step(target[order, t], state)
-        torch.testing.assert_close(logits, forced[order, t], atol=2e-5, rtol=1e-5)
+        hidden, state = fast.step(target[order, t], state)
+        torch.testing.assert_close(fast.logits(hidden), forced[order, t], atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -95,9 +96,9 @@ def test_rows_of_a_beam_equal_teacher_forcing(options: dict[str, Any]) -> None:
     state = fast.start(fast.encode(source))
     sentences, width, written = torch.arange(3), 1, torch.full((3, 1), BOS)
     for t in range(23):
-        logits, state = fast.step(written[:, -1], state)
+        hidden, state = fast.step(written[:, -1], state)
         forced = m.logits(m(source[sentences.repeat_interleave(width)], written).hidden[:, -1])
-        torch.testing.assert_close(logits, forced, atol=2e-5, rtol=1e-5)
+        torch.testing.assert_close(fast.logits(hidden), forced, atol=2e-5, rtol=1e-5)
         kept = torch.tensor([2, 0]) if t == 9 else torch.arange(len(sentences))
         rows = kept[:, None] * width + torch.randint(width, (len(kept), beam), generator=draw)
         state.select(rows)
@@ -114,6 +115,16 @@ def test_beam_one_is_greedy(options: dict[str, Any]) -> None:
         assert others == []
         assert by_beam.ids == by_greedy.ids
         assert by_beam.score == pytest.approx(by_greedy.score, abs=1e-5)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.int8], ids=str)
+@pytest.mark.parametrize("options", [{}, *RECURRENT[:2]], ids=str)
+@torch.inference_mode()
+def test_greedy_finds_the_same_without_scores(options: dict[str, Any], precision: torch.dtype) -> None:
+    m, source = packed(model(scale=3, **options), precision), sources(5, 11, 3, 17, 2)
+    scored, bare = greedy(m, source), greedy(m, source, scored=False)
+    assert [h.ids for h in bare] == [h.ids for h in scored]
+    assert all(math.isnan(h.score) and math.isnan(h.log_probability) for h in bare)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
@@ -142,11 +153,15 @@ def test_a_wide_beam_is_exhaustive_search(alpha: float) -> None:
             return getattr(m, name)
 
         def step(self, ids: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-            logits, state = m.step(ids, state)
-            logits[:, :3] = float("-inf")
+            hidden, state = m.step(ids, state)
             if state.length > longest:
                 raise AssertionError("searched on past the longest translation")
-            return logits, state
+            return hidden, state
+
+        def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+            logits = m.logits(hidden)
+            logits[:, :3] = float("-inf")
+            return logits
 
     with patch("transformer_mt.decoding.beam.length_limits", return_value=[longest]):
         found = beam_search(Short(), source, beam=64, length_penalty=alpha, patience=10)[0]
@@ -177,10 +192,12 @@ def test_any_batch_gives_what_a_sentence_gives_alone(options: dict[str, Any], be
     def search(source: torch.Tensor) -> list[object]:
         return list(beam_search(m, source, beam)) if beam > 1 else list(greedy(m, source))
 
+    bare = [h.ids for h in greedy(m, batch, scored=False)]
     together = search(batch)
     for row, n in enumerate(lengths):
         assert search(batch[row : row + 1, :n]) == together[row : row + 1], f"length {n}"
         assert search(F.pad(batch[row : row + 1, :n], (0, 40))) == together[row : row + 1], f"length {n}, padded"
+        assert greedy(m, batch[row : row + 1, :n], scored=False)[0].ids == bare[row], f"length {n}, without scores"
 
 
 @pytest.mark.parametrize("options", [{}, *RECURRENT[:2]], ids=str)

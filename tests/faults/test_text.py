@@ -135,14 +135,14 @@ def test_the_locale_of_the_process_does_not_matter(mt: Mt, tmp_path: Path, local
 def test_a_model_that_never_ends_is_ended(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, beam: int) -> None:
     """The end token is never likely: 2 · S + 10 tokens, a finite score, and no end forced."""
     translator = Translator.load(tiny_run, overrides=[f"decoding.beam_size={beam}"])
-    step = translator.packed.step
+    logits = translator.packed.logits
 
-    def endless(ids: Tensor, state: Any) -> tuple[Tensor, Any]:
-        logits, state = step(ids, state)
-        logits[:, EOS] = -1e9
-        return logits, state
+    def endless(hidden: Tensor) -> Tensor:
+        found = logits(hidden)
+        found[:, EOS] = -1e9
+        return found
 
-    monkeypatch.setattr(translator.packed, "step", endless)
+    monkeypatch.setattr(translator.packed, "logits", endless)
     sources = translator.encode(["ar mako kist", "os suda", "el bilu balm in tofi torf"])
     for source, hypotheses in zip(sources, translator.search(sources), strict=True):
         assert len(hypotheses) == beam

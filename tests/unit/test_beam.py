@@ -27,7 +27,7 @@ class TableState:
 
 
 class TableModel:
-    """A model that reads its distributions, (end, A, B) after each beginning, from a table."""
+    """A model that reads its distributions, (end, A, B) after each beginning, from a table; hidden are its logits."""
 
     position_limit: int | None = None
 
@@ -50,6 +50,12 @@ class TableModel:
             for token, p in zip((EOS, A, B), self.table.get(beginning, (1 - 2 * NEVER, NEVER, NEVER)), strict=True):
                 logits[row, token] = math.log(max(p, NEVER))
         return logits, state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return hidden
+
+    def likeliest(self, hidden: Tensor, *, may_end: bool) -> Tensor:
+        return hidden[:, [token for token in range(V) if may_end or token != EOS]].argmax(1)
 
 
 # Greedy takes A (0.6) and then ends at 0.6 · 0.4; beam 2 finds B, end at 0.4 · 0.9 = 0.36.

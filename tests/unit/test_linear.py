@@ -60,9 +60,12 @@ def test_few_rows_are_computed_as_many_are() -> None:
         assert torch.equal(linear(x[:rows]), together[:rows])
 
 
-def test_a_single_pair_of_matrices_takes_the_kernel_of_many() -> None:
+@pytest.mark.parametrize(("rows", "inside", "columns"), [(2, 44, 16), (1, 6, 64), (1, 64, 6), (5, 1, 64), (1, 399, 1)])
+@torch.inference_mode()
+def test_a_pair_of_matrices_is_multiplied_as_each_of_many(rows: int, inside: int, columns: int) -> None:
+    """The first by the kernel of batched products, the others, which are few multiplications, one by one."""
     torch.manual_seed(1)
-    left, right = torch.randn(3, 2, 44), torch.randn(3, 44, 16)
+    left, right = torch.randn(3, rows, inside), torch.randn(3, columns, inside).transpose(1, 2)
     together = matmul(left, right)
     torch.testing.assert_close(together, left @ right)
     assert torch.equal(matmul(left[:1], right[:1]), together[:1])

@@ -7,7 +7,8 @@ import torch
 
 from transformer_mt import config
 from transformer_mt.model.encoder_decoder import EncoderDecoder
-from transformer_mt.model.packing import Int8Linear, packed
+from transformer_mt.model.int8 import Int8Linear
+from transformer_mt.model.packing import packed
 from transformer_mt.model.recurrent import Recurrent
 from transformer_mt.model.transformer import Transformer
 from transformer_mt.special import BOS, EOS

@@ -51,10 +51,10 @@ def test_shapes_with_distinct_primes(options: dict[str, Any]) -> None:
         assert [weights.shape for weights in decoded.attention] == [(3, 1, 7, 5)]
         if options.get("attention") != "local":  # whose weights are those of a distribution times a Gaussian
             torch.testing.assert_close(decoded.attention[0].sum(-1), torch.ones(3, 1, 7))
-    logits, state = m.step(ids(3), m.start(m.encode(source)))
-    assert logits.shape == (3, VOCABULARY)
+    hidden, state = m.step(ids(3), m.start(m.encode(source)))
+    assert m.logits(hidden).shape == (3, VOCABULARY)
     state.select(torch.tensor([[0, 0], [1, 1], [2, 2]]))
-    assert m.step(ids(6), state)[0].shape == (6, VOCABULARY)
+    assert m.step(ids(6), state)[0].shape == (6, 22)
 
 
 @kinds

@@ -29,10 +29,10 @@ def test_shapes_with_distinct_primes() -> None:
     source, target = ids(3, 5), ids(3, 7)
     assert m(source, target).hidden.shape == (3, 7, 22)
     assert m.logits(m(source, target).hidden).shape == (3, 7, VOCABULARY)
-    logits, state = m.step(ids(3), m.start(m.encode(source)))
-    assert logits.shape == (3, VOCABULARY)
+    hidden, state = m.step(ids(3), m.start(m.encode(source)))
+    assert m.logits(hidden).shape == (3, VOCABULARY)
     state.select(torch.tensor([[0, 0], [1, 1], [2, 2]]))
-    assert m.step(ids(6), state)[0].shape == (6, VOCABULARY)
+    assert m.step(ids(6), state)[0].shape == (6, 22)
 
 
 OPTIONS = {

@@ -16,7 +16,7 @@ from transformer_mt.data.tokenizer import Tokenizer
 from transformer_mt.decoding.hypothesis import Hypothesis
 from transformer_mt.errors import ArtefactError, ConfigError
 from transformer_mt.special import BOS, EOS
-from transformer_mt.translate import Translation, by_length, make_model
+from transformer_mt.translate import Translation, Wanted, by_length, make_model
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +32,10 @@ def test_the_same_translations_and_scores_in_any_batch(tiny_run: Path, size: int
     """To the bit; also shuffled, among empty lines and beside a line of 400 words."""
     alone = Translator.load(tiny_run, overrides=[f"decoding.beam_size={beam}", "decoding.batch_size=1"])
     batched = Translator.load(tiny_run, overrides=[f"decoding.beam_size={beam}", f"decoding.batch_size={size}"])
-    expected = dict(zip(LINES, alone.stream(LINES, beam), strict=True))
+    expected = dict(zip(LINES, alone.stream(LINES, Wanted(beam)), strict=True))
     mixed = [*LINES, "", "mako " * 100]
     random.Random(size).shuffle(mixed)
-    for line, got in zip(mixed, batched.stream(mixed, beam), strict=True):
+    for line, got in zip(mixed, batched.stream(mixed, Wanted(beam)), strict=True):
         if line in expected:
             assert got == expected[line]
 
@@ -92,7 +92,7 @@ def test_learned_positions_end_a_translation_and_cut_a_line(capsys: pytest.Captu
 
 
 def test_nbest_is_ordered_and_different(translator: Translator) -> None:
-    for hypotheses in translator.stream(LINES, best=3):
+    for hypotheses in translator.stream(LINES, Wanted(3)):
         scores = [translation.score for translation in hypotheses]
         assert len(hypotheses) == 3
         assert scores == sorted(scores, reverse=True)
@@ -136,8 +136,8 @@ def test_the_tokens_make_the_score(
     settings = [f"decoding.beam_size={beam}", f"decoding.length_penalty={penalty}"]
     translator = Translator.load(tiny_run, overrides=settings)
     lines = [*LINES, ""]
-    found = list(translator.stream(lines, best=beam, tokens=True))
-    plain = list(translator.stream(lines, best=beam))
+    found = list(translator.stream(lines, Wanted(beam, tokens=True)))
+    plain = list(translator.stream(lines, Wanted(beam)))
     assert found.pop() == [Translation("", 0.0)] == plain.pop()
     for translations, others in zip(found, plain, strict=True):
         assert len(translations) == beam
@@ -159,7 +159,8 @@ def test_tokens_are_scored_as_given_translations_are(translator: Translator) -> 
     [source] = translator.encode([LINES[0]])
     with torch.inference_mode():
         state = translator.model.start(translator.model.encode(torch.tensor([source])))
-        first = translator.model.step(torch.tensor([BOS]), state)[0][0].log_softmax(-1)
+        hidden, _ = translator.model.step(torch.tensor([BOS]), state)
+        first = translator.model.logits(hidden)[0].log_softmax(-1)
     [[searched]] = translator._tokens([source], [[Hypothesis(ids, 0.0, 0.0)]])
     assert searched[0].log_probability == pytest.approx(float(first[ids[0]] - (-first[EOS].exp()).log1p()), abs=1e-5)
     rest = math.fsum(token.log_probability for token in searched[1:])
@@ -173,7 +174,7 @@ def test_split_translates_sentence_by_sentence(translator: Translator) -> None:
     parts = [["Ar mako kist.", "El bilu balm!", "In tofi torf?"], [], ["el rane sulm"], ["Os suda.", "Ut gipe."], []]
     assert translator.translate(PARAGRAPHS, split=True) == [" ".join(translator.translate(part)) for part in parts]
     counted: list[int] = []
-    found = list(translator.stream_sentences(PARAGRAPHS, counted.append, tokens=True))
+    found = list(translator.stream_sentences(PARAGRAPHS, Wanted(tokens=True), counted.append))
     assert [[source for source, _ in line] for line in found] == parts
     assert sum(counted) == 6
     assert all(translation.tokens for line in found for _, translation in line)

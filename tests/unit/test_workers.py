@@ -12,7 +12,7 @@ import torch
 from tests.conftest import toy_pairs
 from transformer_mt import Translator, parallel, workers
 from transformer_mt.errors import DataError
-from transformer_mt.translate import Translation
+from transformer_mt.translate import Translation, Wanted
 from transformer_mt.workers import AllCores, processes
 
 SETTINGS = ["decoding.beam_size=2", "decoding.batch_size=2"]
@@ -35,7 +35,7 @@ def one(tiny_run: Path) -> Translator:
 class OfTwo(AllCores):
     """With two other processes, which have everything to do."""
 
-    def translate_batch(self, sources: list[list[int]], best: int, *, tokens: bool) -> list[list[Translation]]:
+    def translate_batch(self, sources: list[list[int]], wanted: Wanted) -> list[list[Translation]]:
         raise AssertionError
 
 
@@ -55,8 +55,8 @@ def test_translations_come_in_order_and_are_those_of_one_process(one: Translator
     """Lines without text, chunks of nothing else, scores and tokens included."""
     lines = [*LINES[:20], *[""] * 2 * CHUNK, *LINES[20:], " "]
     counted: list[int] = []
-    found = list(two.stream(lines, 2, counted.append, tokens=True))
-    assert found == list(one.stream(lines, 2, tokens=True))
+    found = list(two.stream(lines, Wanted(2, tokens=True), counted.append))
+    assert found == list(one.stream(lines, Wanted(2, tokens=True)))
     assert sum(counted) == len(LINES)
 
 

@@ -28,7 +28,8 @@ def beam_search(
     tokens = torch.empty(len(alive), 1, 0, dtype=torch.int64, device=device)  # [B, N, t]
     scores = torch.zeros(len(alive), 1, device=device)  # Σ log p, [B, N]
     while alive:
-        logits, state = model.step(ids, state)
+        hidden, state = model.step(ids, state)
+        logits = model.logits(hidden)
         candidate_scores, parents, candidates = _candidates(logits, scores, beam, first=tokens.shape[2] == 0)
         tokens = torch.cat((tokens.gather(1, _like(parents, tokens)), candidates[:, :, None]), dim=2)  # [B, 2N, t]
         length = tokens.shape[2]

@@ -3,13 +3,17 @@
 import torch
 from torch import Tensor
 
-from transformer_mt.decoding.candidates import greatest, log_softmax_
+from transformer_mt.decoding.candidates import log_softmax_
 from transformer_mt.decoding.hypothesis import Decodable, Hypothesis, closing_ranks, length_limits
+from transformer_mt.model.likeliest import argmax
 from transformer_mt.special import BOS, EOS
 
 
-def greedy(model: Decodable, source: Tensor, length_penalty: float = 1.0) -> list[Hypothesis]:
-    """Translate source ids [B, S]; finished sentences leave the batch."""
+def greedy(model: Decodable, source: Tensor, length_penalty: float = 1.0, *, scored: bool = True) -> list[Hypothesis]:
+    """Translate source ids [B, S]; finished sentences leave the batch.
+
+    Unless ``scored``, the probabilities of words are not computed, only which is the greatest.
+    """
     limits = length_limits(source, model.position_limit)
     state = model.start(model.encode(source))
     written: list[list[int]] = [[] for _ in limits]
@@ -19,11 +23,9 @@ def greedy(model: Decodable, source: Tensor, length_penalty: float = 1.0) -> lis
     ids = torch.full((len(limits),), BOS, device=source.device)
     length = 0
     while alive:
-        logits, state = model.step(ids, state)
+        hidden, state = model.step(ids, state)
         length += 1
-        if length == 1:
-            logits[:, EOS] = float("-inf")
-        log_p, ids = (x[:, 0] for x in greatest(log_softmax_(logits)[:, None], logits.new_zeros(len(logits), 1), 1))
+        log_p, ids = _likeliest(model, hidden, may_end=length > 1, scored=scored)
         going = []
         for row, (sentence, token, value) in enumerate(zip(alive, ids.tolist(), log_p.tolist(), strict=True)):
             total[sentence] += value
@@ -43,3 +45,14 @@ def greedy(model: Decodable, source: Tensor, length_penalty: float = 1.0) -> lis
         Hypothesis(tokens, sum_ / (len(tokens) + end) ** length_penalty, sum_)
         for tokens, sum_, end in zip(written, total, ended, strict=True)
     ]
+
+
+def _likeliest(model: Decodable, hidden: Tensor, *, may_end: bool, scored: bool) -> tuple[Tensor, Tensor]:
+    """Hidden [R, D] → log p [R] of the likeliest words, NaN unless ``scored``, and these words [R]."""
+    if not scored:
+        return hidden.new_full((len(hidden),), float("nan")), model.likeliest(hidden, may_end=may_end)
+    logits = model.logits(hidden)
+    if not may_end:
+        logits[:, EOS] = float("-inf")
+    words = argmax(logits)
+    return log_softmax_(logits).gather(1, words[:, None])[:, 0], words

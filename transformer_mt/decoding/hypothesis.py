@@ -22,7 +22,13 @@ class Decodable(Protocol):
         """Memory → the state of B rows, one a sentence."""
 
     def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Ids [R] of the last tokens → logits [R, V] of the next ones, and the state after them."""
+        """Ids [R] of the last tokens → hidden [R, D] of the next ones, and the state after them."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden [R, D] → logits [R, V]."""
+
+    def likeliest(self, hidden: Tensor, *, may_end: bool) -> Tensor:
+        """Hidden [R, D] → the words [R] of the greatest logits, EOS only if it ``may_end``."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Hypothesis:
     """A finished translation.
 
     ``ids`` without begin and end token; ``log_probability`` is Σ log p, of the end token too; ``score`` is that sum
-    over length^length_penalty, the end token counted.
+    over length^length_penalty, the end token counted. Both are NaN where search was not asked for them.
     """
 
     ids: list[int]

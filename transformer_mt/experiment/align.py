@@ -17,7 +17,7 @@ from transformer_mt.heat_map import LEGEND, heat_map
 from transformer_mt.model.decoded import alignment_layer
 from transformer_mt.picture import draw
 from transformer_mt.terminal import bar, say
-from transformer_mt.translate import Translator
+from transformer_mt.translate import TEXT, Translator
 from transformer_mt.workers import AllCores
 
 
@@ -100,7 +100,7 @@ def align_file(config: Config, checkpoint: str, source: Path, target: Path | Non
         else:
             sources = list(read_lines(source))
             with bar("translating", len(sources), "lines") as progress:
-                targets = [best[0].text for best in translator.stream(sources, progress=progress.advance)]
+                targets = [best[0].text for best in translator.stream(sources, TEXT, progress.advance)]
         if not sources:
             raise DataError(f"{source}: is empty; give lines to align")
         with bar("aligning", len(sources), "lines") as progress:

@@ -14,7 +14,7 @@ from transformer_mt.evaluate import bleu_metric, corpus_scores, mean_nll
 from transformer_mt.rundir import RunDirectory, write_atomically
 from transformer_mt.terminal import bar
 from transformer_mt.training.metrics import Validation
-from transformer_mt.translate import Translator
+from transformer_mt.translate import TEXT, Translator
 from transformer_mt.workers import AllCores
 
 
@@ -60,7 +60,7 @@ def _translate(
             progress.advance(count)
             go_on()
 
-        return [best[0].text for best in translator.stream(sources, progress=advance)]
+        return [best[0].text for best in translator.stream(sources, TEXT, advance)]
 
 
 def chosen_sets(config: Config, split: str) -> dict[str, tuple[list[str], list[list[str]]]]:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from transformer_mt import config
 from transformer_mt.model.decoded import Decoded
+from transformer_mt.model.likeliest import Screen, argmax
 from transformer_mt.model.scores import Dot
+from transformer_mt.special import EOS
 
 
 class EncoderDecoder(nn.Module, ABC):
@@ -35,7 +37,9 @@ class EncoderDecoder(nn.Module, ABC):
         self.target_embedding = (
             self.source_embedding if target_vocabulary is None else nn.Embedding(target_vocabulary, settings.width)
         )
-        self.output: Callable[[Tensor], Tensor] | None = None  # another form of the projection: see packing.py
+        # Other forms of the projection, for decoding: see packing.py.
+        self.output: Callable[[Tensor], Tensor] | None = None
+        self.screen: Screen | None = None
 
     def _initialise(self) -> None:
         """Xavier for products (Glorot and Bengio 2010); embeddings with deviation D^-1/2, which √D then undoes."""
@@ -66,6 +70,15 @@ class EncoderDecoder(nn.Module, ABC):
             return self.output(hidden)
         return F.linear(hidden, self.projection.to(hidden.dtype))
 
+    def likeliest(self, hidden: Tensor, *, may_end: bool) -> Tensor:
+        """Hidden [R, D] → the word [R] of the greatest logit, of all words but the end token unless it ``may_end``."""
+        if self.screen is not None:
+            return self.screen(hidden, may_end=may_end)
+        logits = self.logits(hidden)
+        if not may_end:
+            logits[:, EOS] = float("-inf")
+        return argmax(logits)
+
     @abstractmethod
     def forward(
         self, source: Tensor, target_in: Tensor, *, own: Tensor | None = None, attention: bool = False
@@ -86,4 +99,4 @@ class EncoderDecoder(nn.Module, ABC):
 
     @abstractmethod
     def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """The last token of each row, ids [R] → logits [R, V] of the next, and the state with it."""
+        """The last token of each row, ids [R] → hidden [R, D] of the next, and the state with it."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _WORTH = 1 << 16  # weights of a float32 product from which oneDNN is faster: it compiles a kernel for each new shape
+_LOOP = 400  # multiplications, fewer than which PyTorch does for each pair of a batch by a loop
 _ONE_KERNEL = 16  # rows from which PyTorch's own float32 product takes one and the same kernel; oneDNN's does from 2
 
 
@@ -100,9 +101,14 @@ def fewest_rows(weight: Tensor) -> int:
 def matmul(left: Tensor, right: Tensor) -> Tensor:
     """left [..., T, K] times right [..., K, S], each pair of matrices with the kernel of batched products.
 
-    PyTorch takes that of plain products for a single pair, whose rounding depends on T; so one pair is made two.
+    PyTorch takes that of plain products for a single pair, whose rounding depends on T; so one pair is made two. For
+    fewer than 400 multiplications a pair it takes a plain loop, slower than to multiply and to sum.
     """
-    if left.shape[:-2].numel() > 1 or left.device.type != "cpu" or torch.is_grad_enabled():
+    if left.device.type != "cpu" or torch.is_grad_enabled():
+        return left @ right
+    if left.dtype == torch.float32 and left.shape[-2:].numel() * right.shape[-1] < _LOOP:
+        return (left[..., None] * right[..., None, :, :]).sum(-2)
+    if left.shape[:-2].numel() > 1:
         return left @ right
     pair = (x.reshape(1, *x.shape[-2:]).expand(2, -1, -1) for x in (left, right))
     return torch.bmm(*pair)[0].view(*left.shape[:-1], right.shape[-1])

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from transformer_mt.model.attention import Full, KeyValue, MultiHeadAttention, Rotate, softmax
 from transformer_mt.model.encoder_decoder import EncoderDecoder
+from transformer_mt.model.int8 import Int8Linear
 from transformer_mt.model.layers import LayerNorm, RMSNorm
+from transformer_mt.model.likeliest import Screen
 from transformer_mt.model.linear import Linear, fewest_rows, has_kernel, matmul, onednn_product, product
 from transformer_mt.model.masks import Layout
 from transformer_mt.model.scores import Dot
@@ -31,6 +33,8 @@ def packed(model: Model, precision: torch.dtype) -> Model:
     copy.precision = _activations(precision)
     _pack_inside(copy, precision)
     copy.output = _pack(model.projection, None, precision)
+    if precision == torch.float32 and model.projection.device.type == "cpu" and torch.cpu._is_vnni_supported():
+        copy.screen = Screen(model.projection.detach())  # without these instructions integers are no faster
     return copy
 
 
@@ -163,23 +167,3 @@ class PackedLinear:
         if self.laid_out:
             return onednn_product(x, self.weight, self.bias, relu=self.relu)
         return product(x, self.weight, self.bias, relu=self.relu)
-
-
-class Int8Linear:
-    """The map in 8-bit integers, a scale for each row of x and of W: round(x / s) · round(W / r)ᵀ · s · r + b."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, relu: bool) -> None:
-        self.scale = weight.abs().amax(1).clamp_min(1e-8) / 127  # [out]
-        self.weight = (weight / self.scale[:, None]).round().to(torch.int8).T  # [in, out]
-        self.bias, self.relu = bias, relu
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Map the last dimension."""
-        rows = x.reshape(-1, x.shape[-1])
-        scale = rows.abs().amax(1, keepdim=True).clamp_min_(1e-8).div_(127)
-        sums = torch._int_mm(rows.div(scale).round_().to(torch.int8), self.weight)  # [rows, out]
-        output = sums.view(torch.float32).copy_(sums).mul_(scale)  # in place: new memory would take longer
-        output = (
-            output.mul_(self.scale) if self.bias is None else torch.addcmul(self.bias, output, self.scale, out=output)
-        )
-        return (output.relu_() if self.relu else output).view(*x.shape[:-1], -1)

@@ -143,7 +143,7 @@ class Recurrent(EncoderDecoder):
     def step(self, ids: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
         """As :meth:`EncoderDecoder.step`."""
         hidden, *_ = self._advance(self._embed(ids, self.target_embedding), state)
-        return self.logits(hidden), state
+        return hidden, state
 
     def _advance(self, x: Tensor, state: RecurrentState) -> list[Tensor]:
         """Read the embedding x [R, D] of a token: a [R, D], weights [B, N, S], and what drawing gave, [B, N] each."""

@@ -119,11 +119,11 @@ class Transformer(EncoderDecoder):
         ]
 
     def step(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        """The last token of each row, ids [R] → logits [R, V] of the next, and the state with it."""
+        """The last token of each row, ids [R] → hidden [R, D] of the next, and the state with it."""
         position, bias = state.length, state.advance()
         rotate = partial(self.rotary.at, position=position) if self.rotary else None
         x = self._embed(ids[:, None], self.target_embedding, self.target_positions, position)
         x = x.view(len(state.memory_bias), -1, self.settings.width)  # [B, N, D]
         for layer, written, memory in zip(self.decoder, state.written, state.memory, strict=True):
             x = cast(DecoderLayer, layer).step(x, written, bias, memory, state.memory_bias, rotate)
-        return self.logits(self.decoder_norm(x)).view(len(ids), -1), state
+        return self.decoder_norm(x).view(len(ids), -1), state

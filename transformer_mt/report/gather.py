@@ -18,6 +18,7 @@ from transformer_mt.report.maps import attention_maps
 from transformer_mt.report.provenance import Event, events, provenance
 from transformer_mt.rundir import RunDirectory
 from transformer_mt.terminal import bar
+from transformer_mt.translate import TEXT
 from transformer_mt.workers import AllCores
 
 _EXTREMES = 20  # sentences that are the worst, and as many the best
@@ -43,7 +44,7 @@ def gather(config: Config, checkpoint: str, command: str) -> dict[str, Any]:
         for name in _sets(paths.data):
             texts[name] = sources, _ = prepare.evaluation_set(paths.data, name)
             with bar(f"translating {name}", len(sources), "sentences") as progress:
-                translations[name] = [best[0].text for best in translator.stream(sources, progress=progress.advance)]
+                translations[name] = [best[0].text for best in translator.stream(sources, TEXT, progress.advance)]
     first, *_ = texts
     sentences = _sentences(*texts[first], translations[first], target)
     store = Store(paths.data)
