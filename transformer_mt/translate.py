@@ -282,8 +282,6 @@ class Translator:
     def search(self, ids: list[list[int]], *, scored: bool = True) -> list[list[Hypothesis]]:
         """The hypotheses of encoded lines, one batch, best first; ``scored`` is for greedy search."""
         options = self.decoding
-        if len(ids) * options.beam_size == 1:  # few rows are filled up to two in every product; here it is cheaper
-            return self.search([*ids, *ids], scored=scored)[:1]
         source = padded(ids).to(self.device)
         if options.beam_size == 1:
             return [[h] for h in greedy(self.packed, source, options.length_penalty, scored=scored)]

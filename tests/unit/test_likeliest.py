@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformer_mt.model import likeliest
+from transformer_mt.model.int8 import Int8Linear
 from transformer_mt.model.likeliest import Screen, argmax
 from transformer_mt.special import EOS
 
@@ -42,7 +43,7 @@ def test_the_screen_finds_the_word_of_the_greatest_product(
 ) -> None:
     hidden, weight = alike(rows, vocabulary, width, spread, seed)
     logits = wanted(hidden, weight, may_end=may_end)
-    found = Screen(weight)(hidden, may_end=may_end)
+    found = Screen(weight, exact=True)(hidden, may_end=may_end)
     assert may_end or EOS not in found
     chosen = logits.gather(1, found[:, None])[:, 0]
     torch.testing.assert_close(chosen, logits.amax(1), atol=1e-5 * width, rtol=1e-5)  # float32's own rounding
@@ -54,11 +55,19 @@ def test_the_screen_finds_the_word_of_the_greatest_product(
 def test_eight_bits_alone_would_find_others() -> None:
     """What the test above guards against: the margin makes the difference."""
     hidden, weight = alike(64, 300, 32, 1e-4, seed=1)
-    right, careless = Screen(weight), Screen(weight)
+    right, careless = Screen(weight, exact=True), Screen(weight, exact=True)
     careless.kept = careless.lost = 0.0
     best = wanted(hidden, weight, may_end=True).argmax(1)
     assert torch.equal(right(hidden, may_end=True), best)
     assert (careless(hidden, may_end=True) != best).float().mean() > 0.2
+
+
+def test_not_exact_it_is_the_argmax_of_integer_products() -> None:
+    hidden, weight = alike(64, 300, 32, 1e-2, seed=2)
+    found, logits = Screen(weight, exact=False)(hidden, may_end=False), Int8Linear(weight, None, relu=False)(hidden)
+    logits[:, EOS] = float("-inf")
+    assert torch.equal(found, logits.argmax(1))
+    assert (found != wanted(hidden, weight, may_end=False).argmax(1)).any()
 
 
 def test_few_products_are_computed_in_float32() -> None:
@@ -66,10 +75,10 @@ def test_few_products_are_computed_in_float32() -> None:
     generator = torch.Generator().manual_seed(1)
     weight = torch.randn(8000, 64, generator=generator) / 8
     hidden = 3 * weight[torch.randint(8000, (50,), generator=generator)] + torch.randn(50, 64, generator=generator) / 8
-    screen, computed = Screen(weight), []
+    screen, computed = Screen(weight, exact=True), []
     greatest = screen._greatest
 
-    def counted(hidden: torch.Tensor, rows: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    def counted(hidden: torch.Tensor, rows: torch.Tensor, words: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         computed.append(len(words))
         return greatest(hidden, rows, words)
 
@@ -80,13 +89,13 @@ def test_few_products_are_computed_in_float32() -> None:
 
 def test_a_row_does_not_depend_on_the_others() -> None:
     hidden, weight = alike(40, 200, 48, 1e-7, seed=3)
-    screen = Screen(weight)
+    screen = Screen(weight, exact=True)
     together = screen(hidden, may_end=True)
     assert [int(screen(row[None], may_end=True)) for row in hidden] == together.tolist()
 
 
 def test_what_is_no_number_chooses_some_word() -> None:
-    assert 0 <= int(Screen(torch.randn(70, 8))(torch.full((1, 8), float("nan")), may_end=True)) < 70
+    assert 0 <= int(Screen(torch.randn(70, 8), exact=True)(torch.full((1, 8), float("nan")), may_end=True)) < 70
 
 
 @pytest.mark.parametrize("vocabulary", [5, 64, 65, 100, 128, 500])

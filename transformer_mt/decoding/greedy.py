@@ -21,13 +21,16 @@ def greedy(model: Decodable, source: Tensor, length_penalty: float = 1.0, *, sco
     ended = [False] * len(limits)
     alive = list(range(len(limits)))  # the sentence of each row
     ids = torch.full((len(limits),), BOS, device=source.device)
+    if len(alive) == 1:  # a row is done twice: that costs less than to fill it up to two in every product
+        ids = ids.repeat(2)
+        state.select(torch.zeros(2, 1, dtype=torch.int64, device=source.device))
     length = 0
     while alive:
         hidden, state = model.step(ids, state)
         length += 1
         log_p, ids = _likeliest(model, hidden, may_end=length > 1, scored=scored)
         going = []
-        for row, (sentence, token, value) in enumerate(zip(alive, ids.tolist(), log_p.tolist(), strict=True)):
+        for row, (sentence, token, value) in enumerate(zip(alive, ids.tolist(), log_p.tolist(), strict=False)):
             total[sentence] += value
             if token == EOS:
                 ended[sentence] = True

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+_LEAST = torch.tensor(1e-10)  # added to a scale, that of zeros is not to be 0
+
 
 class Int8Linear:
     """The map in 8-bit integers, a scale for each row of x and of W: round(x / s) · round(W / r)ᵀ · s · r + b."""
@@ -24,8 +26,9 @@ class Int8Linear:
 
 def quantized(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Rows [R, D] as whole numbers from -127 to 127, still in float32, and the scale [R, 1] of each row."""
-    scale = rows.abs().amax(1, keepdim=True).clamp_min_(1e-8).div_(127)
-    return rows.div(scale).round_(), scale
+    sizes = rows.abs()
+    scale = torch.add(_LEAST, sizes.amax(1, keepdim=True), alpha=1 / 127)
+    return torch.div(rows, scale, out=sizes).round_(), scale
 
 
 def whole_product(numbers: Tensor, weight: Tensor) -> Tensor:

@@ -10,17 +10,18 @@ _SPAN = 64  # neighbouring words whose maximum is looked at first
 
 
 class Screen:
-    """Argmax over the words v of w_v · h, in float32, for which few of these products have to be computed.
+    """Argmax over the words v of w_v · h, for which few of these products have to be computed in float32.
 
     Integers ŵ and ĥ of 8 bits, with their scales, say in a third of the time what each cannot exceed (Cauchy-Schwarz):
 
         |w · h - ŵ · ĥ| ≤ ‖w - ŵ‖ ‖h‖ + ‖ŵ‖ ‖h - ĥ‖
 
-    A word that is less than the greatest by more than twice that cannot be the likeliest; about two are left.
+    A word that is less than the greatest by more than twice that cannot be the likeliest; about two are left. If it is
+    not to be ``exact``, the greatest ŵ · ĥ is taken.
     """
 
-    def __init__(self, weight: Tensor) -> None:
-        self.weight = weight  # [V, D]
+    def __init__(self, weight: Tensor, *, exact: bool) -> None:
+        self.weight, self.exact = weight, exact  # [V, D]
         numbers, scale = quantized(weight)
         stored = numbers * scale
         self.kept, self.lost = (float(x.norm(dim=1).max()) for x in (stored, weight - stored))
@@ -35,20 +36,24 @@ class Screen:
             rough[:, EOS] = float("-inf")
         spans = rough.view(len(hidden), -1, _SPAN)
         maxima = spans.amax(2)
-        missed = self.lost * hidden.norm(dim=1) + self.kept * (hidden - numbers * scale).norm(dim=1)
-        least = maxima.amax(1) - 2.001 * missed / scale[:, 0]  # a thousandth for the rounding of float32
+        least = maxima.amax(1)
+        if self.exact:
+            missed = self.lost * hidden.norm(dim=1) + self.kept * (hidden - numbers * scale).norm(dim=1)
+            least -= 2.001 * missed / scale[:, 0]  # a thousandth for the rounding of float32
         some, span = (maxima >= least[:, None]).nonzero(as_tuple=True)
         index, place = (spans[some, span] >= least[some, None]).nonzero(as_tuple=True)
-        rows, words = some[index], (span[index] * _SPAN + place).clamp_max_(len(self.weight) - 1)
-        return self._greatest(hidden, rows, words)
+        rows, words = some[index], (span[index] * _SPAN + place).clamp_max_(len(self.weight) - 1)  # candidates, [C]
+        if self.exact:
+            rows, words = self._greatest(hidden, rows, words)
+        last = rows.new_full((len(hidden),), len(self.weight) - 1)
+        return last.scatter_reduce_(0, rows, words, "amin")
 
-    def _greatest(self, hidden: Tensor, rows: Tensor, words: Tensor) -> Tensor:
-        """For each row of hidden, of its candidates (rows and words, [C] each) the one with the greatest w · h."""
+    def _greatest(self, hidden: Tensor, rows: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+        """The candidates that have the greatest w · h of a row."""
         logits = (hidden[rows] * self.weight[words]).sum(1)  # [C]
         best = logits.new_full((len(hidden),), float("-inf")).scatter_reduce_(0, rows, logits, "amax")
         found = logits == best[rows]
-        last = rows.new_full((len(hidden),), len(self.weight) - 1)
-        return last.scatter_reduce_(0, rows[found], words[found], "amin")
+        return rows[found], words[found]
 
 
 def argmax(logits: Tensor) -> Tensor:

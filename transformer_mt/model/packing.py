@@ -33,8 +33,9 @@ def packed(model: Model, precision: torch.dtype) -> Model:
     copy.precision = _activations(precision)
     _pack_inside(copy, precision)
     copy.output = _pack(model.projection, None, precision)
-    if precision == torch.float32 and model.projection.device.type == "cpu" and torch.cpu._is_vnni_supported():
-        copy.screen = Screen(model.projection.detach())  # without these instructions integers are no faster
+    if model.projection.is_cpu and precision != torch.bfloat16 and torch.cpu._is_vnni_supported():
+        # Without these instructions integers are no faster.
+        copy.screen = Screen(model.projection.detach(), exact=precision == torch.float32)
     return copy
 
 
