@@ -33,8 +33,8 @@ def packed(model: Model, precision: torch.dtype) -> Model:
     copy.precision = _activations(precision)
     _pack_inside(copy, precision)
     copy.output = _pack(model.projection, None, precision)
-    if model.projection.is_cpu and precision != torch.bfloat16 and torch.cpu._is_vnni_supported():
-        # Without these instructions integers are no faster.
+    screened = precision in (torch.float32, torch.int8) and model.projection.is_cpu
+    if screened and torch.cpu._is_vnni_supported():  # without these instructions integers are no faster
         copy.screen = Screen(model.projection.detach(), exact=precision == torch.float32)
     return copy
 
