@@ -14,7 +14,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Translator"]
+__all__ = ["Translator", "Wanted"]
 
 # Before torch is imported: oneDNN is to keep 16 compiled kernels, not 1024. Training meets a new shape in nearly every
 # batch. To compile its kernels takes no time that could be measured; to keep them takes hundreds of megabytes.
@@ -22,13 +22,13 @@ for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(_cache, "16")
 
 if TYPE_CHECKING:
-    from transformer_mt.translate import Translator
+    from transformer_mt.translate import Translator, Wanted
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``Translator`` at first use: ``mt --help`` must not wait for torch."""
-    if name == "Translator":
-        from transformer_mt.translate import Translator
+    """Import what is public at first use: ``mt --help`` must not wait for torch."""
+    if name in __all__:
+        from transformer_mt import translate
 
-        return Translator
+        return getattr(translate, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

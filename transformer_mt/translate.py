@@ -74,7 +74,7 @@ class Attention(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What is to be known of each line: ``best`` translations, with their scores, and with the tokens of these."""
+    """What is to be known of a line: its ``best`` translations, their scores, and their tokens, which have scores."""
 
     best: int = 1
     scores: bool = True
@@ -280,7 +280,7 @@ class Translator:
 
     @torch.inference_mode()
     def search(self, ids: list[list[int]], *, scored: bool = True) -> list[list[Hypothesis]]:
-        """The hypotheses of encoded lines, one batch, best first; ``scored`` is for greedy search."""
+        """The hypotheses of encoded lines, one batch, best first; greedy ones are found sooner if not ``scored``."""
         options = self.decoding
         source = padded(ids).to(self.device)
         if options.beam_size == 1:

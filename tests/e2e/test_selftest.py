@@ -26,7 +26,7 @@ from transformer_mt.config_file import load_config
 from transformer_mt.experiment import selftest
 from transformer_mt.experiment.run import make_trainer, make_trial
 from transformer_mt.rundir import RunDirectory
-from transformer_mt.translate import Translation, Translator
+from transformer_mt.translate import Translation, Translator, Wanted
 
 Write = Callable[..., Path]
 Start = Callable[..., "subprocess.Popen[bytes]"]
@@ -163,7 +163,7 @@ def test_scores_are_the_same_to_the_bit_where_that_is_promised(
     """On a CPU in float32; in bfloat16 they are close."""
     stream: Any = Translator.stream
 
-    def nudged(self: Translator, lines: list[str], by: float = 1e-7) -> Iterator[list[Translation]]:
+    def nudged(self: Translator, lines: list[str], *_: Wanted, by: float = 1e-7) -> Iterator[list[Translation]]:
         for first, *_ in stream(self, lines):
             yield [replace(first, score=first.score + (by if len(lines) == 1 else 0))]
 
@@ -179,7 +179,7 @@ def test_scores_are_the_same_to_the_bit_where_that_is_promised(
     assert verdicts()[0] is False
     monkeypatch.setattr(selftest, "_CLOSE", math.inf)
     assert verdicts() == [False, True]
-    monkeypatch.setattr(Translator, "stream", lambda self, lines: nudged(self, lines, math.nan))
+    monkeypatch.setattr(Translator, "stream", lambda self, lines, *_: nudged(self, lines, by=math.nan))
     assert verdicts() == [False, False]
 
 

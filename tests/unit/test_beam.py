@@ -55,7 +55,8 @@ class TableModel:
         return hidden
 
     def likeliest(self, hidden: Tensor, *, may_end: bool) -> Tensor:
-        return hidden[:, [token for token in range(V) if may_end or token != EOS]].argmax(1)
+        allowed = torch.tensor([may_end or token != EOS for token in range(V)])
+        return hidden.where(allowed, float("-inf")).argmax(1)
 
 
 # Greedy takes A (0.6) and then ends at 0.6 · 0.4; beam 2 finds B, end at 0.4 · 0.9 = 0.36.
@@ -77,6 +78,7 @@ def test_greedy_takes_the_likeliest_word_each_time() -> None:
     (hypothesis,) = greedy(TableModel(GARDEN_PATH), SOURCE, length_penalty=0)
     assert hypothesis.ids == [A]
     assert hypothesis.log_probability == pytest.approx(math.log(0.6 * 0.4))
+    assert greedy(TableModel(GARDEN_PATH), SOURCE, scored=False)[0].ids == [A]
 
 
 def test_beam_two_leaves_the_garden_path() -> None:
@@ -98,7 +100,7 @@ def test_length_penalty_divides_by_the_length_with_its_end_token(alpha: float, o
 
 def test_the_end_token_is_not_allowed_first() -> None:
     table = {(): (0.97, 0.02, 0.01), (A,): (1.0, 0.0, 0.0), (B,): (0.5, 0.25, 0.25)}
-    assert greedy(TableModel(table), SOURCE)[0].ids == [A]
+    assert greedy(TableModel(table), SOURCE)[0].ids == greedy(TableModel(table), SOURCE, scored=False)[0].ids == [A]
     assert all(h.ids for h in beam_search(TableModel(table), SOURCE, 2)[0])
 
 
@@ -140,10 +142,10 @@ def test_finished_sentences_leave_the_batch() -> None:
     class Counting(TableModel):
         def step(self, ids: Tensor, state: TableState) -> tuple[Tensor, TableState]:
             rows.append(len(ids))
-            logits, state = super().step(ids, state)
+            hidden, state = super().step(ids, state)
             if len(rows) >= 2:
-                logits[0, EOS] = 50.0  # the first sentence of those alive ends now
-            return logits, state
+                hidden[0, EOS] = 50.0  # the first sentence of those alive ends now
+            return hidden, state
 
     never_ends = dict.fromkeys([(A,) * n for n in range(30)], (0.0, 1.0, 0.0))
     source = torch.tensor([[7, EOS], [7, EOS], [7, EOS]])

@@ -89,7 +89,7 @@ def test_search_without_end_counts_only_to_the_length_of_the_reference(
     translator: Any = SimpleNamespace(
         decoding=config.Decoding(batch_size=2),
         encode=lambda lines: [[7, 7, 3] for _ in lines],
-        search=lambda batch: [[SimpleNamespace(ids=[9] * written)] for _ in batch],
+        search=lambda batch, scored: [[SimpleNamespace(ids=[9] * written)] for _ in batch],
         tokenizer=SimpleNamespace(encode_target=lambda lines: [[9] * 5 for _ in lines]),
     )
     assert flying._time_search(translator, [("a", "b")] * 3) == seconds

@@ -7,9 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transformer_mt.model import likeliest
-from transformer_mt.model.int8 import Int8Linear
-from transformer_mt.model.likeliest import Screen, argmax
+from transformer_mt.model.likeliest import SPAN, Screen, argmax
 from transformer_mt.special import EOS
 
 
@@ -29,6 +27,16 @@ def wanted(hidden: torch.Tensor, weight: torch.Tensor, *, may_end: bool) -> torc
     return logits
 
 
+def screen(weight: torch.Tensor, *, all_products: bool = True) -> Screen:
+    """A screen, whose way out may be closed."""
+
+    def logits(hidden: torch.Tensor) -> torch.Tensor:
+        assert all_products, "too many words are left"
+        return hidden @ weight.T
+
+    return Screen(weight, logits)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     rows=st.integers(1, 9),
@@ -43,7 +51,7 @@ def test_the_screen_finds_the_word_of_the_greatest_product(
 ) -> None:
     hidden, weight = alike(rows, vocabulary, width, spread, seed)
     logits = wanted(hidden, weight, may_end=may_end)
-    found = Screen(weight, exact=True)(hidden, may_end=may_end)
+    found = screen(weight)(hidden, may_end=may_end)
     assert may_end or EOS not in found
     chosen = logits.gather(1, found[:, None])[:, 0]
     torch.testing.assert_close(chosen, logits.amax(1), atol=1e-5 * width, rtol=1e-5)  # float32's own rounding
@@ -55,47 +63,66 @@ def test_the_screen_finds_the_word_of_the_greatest_product(
 def test_eight_bits_alone_would_find_others() -> None:
     """What the test above guards against: the margin makes the difference."""
     hidden, weight = alike(64, 300, 32, 1e-4, seed=1)
-    right, careless = Screen(weight, exact=True), Screen(weight, exact=True)
-    careless.kept = careless.lost = 0.0
+    right, careless = screen(weight), screen(weight)
+    careless.kept, careless.lost = torch.zeros_like(careless.kept), torch.zeros_like(careless.lost)
     best = wanted(hidden, weight, may_end=True).argmax(1)
     assert torch.equal(right(hidden, may_end=True), best)
     assert (careless(hidden, may_end=True) != best).float().mean() > 0.2
 
 
-def test_not_exact_it_is_the_argmax_of_integer_products() -> None:
-    hidden, weight = alike(64, 300, 32, 1e-2, seed=2)
-    found, logits = Screen(weight, exact=False)(hidden, may_end=False), Int8Linear(weight, None, relu=False)(hidden)
-    logits[:, EOS] = float("-inf")
-    assert torch.equal(found, logits.argmax(1))
-    assert (found != wanted(hidden, weight, may_end=False).argmax(1)).any()
-
-
-def test_few_products_are_computed_in_float32() -> None:
-    """Of words as unlike as those of a trained model, some two of 8,000."""
+def trained(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden rows and 8,000 words as unlike as those of a trained model."""
     generator = torch.Generator().manual_seed(1)
     weight = torch.randn(8000, 64, generator=generator) / 8
-    hidden = 3 * weight[torch.randint(8000, (50,), generator=generator)] + torch.randn(50, 64, generator=generator) / 8
-    screen, computed = Screen(weight, exact=True), []
-    greatest = screen._greatest
+    chosen = weight[torch.randint(8000, (rows,), generator=generator)]
+    return 3 * chosen + torch.randn(rows, 64, generator=generator) / 8, weight
 
-    def counted(hidden: torch.Tensor, rows: torch.Tensor, words: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+
+@pytest.mark.parametrize("outliers", [0, 1, 5])
+def test_few_products_are_computed_in_float32(outliers: int) -> None:
+    """Some two a row; words that are ten times as long as the others loosen the bounds of their neighbours alone."""
+    hidden, weight = trained(50)
+    weight[:: 8000 // max(outliers, 1)][:outliers] *= 10
+    s, computed = screen(weight, all_products=False), []
+    greatest = s._greatest
+
+    def counted(hidden: torch.Tensor, rows: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
         computed.append(len(words))
         return greatest(hidden, rows, words)
 
-    with patch.object(screen, "_greatest", counted):
-        screen(hidden, may_end=True)
-    assert 50 <= computed[0] < 200
+    with patch.object(s, "_greatest", counted):
+        found = s(hidden, may_end=True)
+    assert torch.equal(found, wanted(hidden, weight, may_end=True).argmax(1))
+    assert 50 <= computed[0] < 250
+
+
+@pytest.mark.parametrize("case", ["one number of hidden is great", "hidden is zero", "hidden is beyond all bounds"])
+def test_rows_that_leave_too_many_words_have_all_products_computed(case: str) -> None:
+    hidden, weight = trained(5)
+    weight[:, 0] *= 0.01
+    match case:
+        case "one number of hidden is great":
+            hidden[:, 0] = 100
+        case "hidden is zero":
+            hidden[:] = 0
+        case _:
+            hidden[:] = 3e19  # its norm is none
+    s = screen(weight)
+    with patch.object(s, "_greatest", side_effect=AssertionError):
+        found = s(hidden, may_end=False)
+    assert EOS not in found
+    assert torch.equal(found, (hidden @ weight.T).index_fill(1, torch.tensor([EOS]), float("-inf")).argmax(1))
 
 
 def test_a_row_does_not_depend_on_the_others() -> None:
     hidden, weight = alike(40, 200, 48, 1e-7, seed=3)
-    screen = Screen(weight, exact=True)
-    together = screen(hidden, may_end=True)
-    assert [int(screen(row[None], may_end=True)) for row in hidden] == together.tolist()
+    s = screen(weight)
+    together = s(hidden, may_end=True)
+    assert [int(s(row[None], may_end=True)) for row in hidden] == together.tolist()
 
 
 def test_what_is_no_number_chooses_some_word() -> None:
-    assert 0 <= int(Screen(torch.randn(70, 8), exact=True)(torch.full((1, 8), float("nan")), may_end=True)) < 70
+    assert 0 <= int(screen(torch.randn(70, 8))(torch.full((1, 8), float("nan")), may_end=True)) < 70
 
 
 @pytest.mark.parametrize("vocabulary", [5, 64, 65, 100, 128, 500])
@@ -106,4 +133,4 @@ def test_argmax_is_that_of_pytorch(vocabulary: int, precision: torch.dtype) -> N
     logits[0, -1] = logits[1, 0] = 9.0
     first = (logits == logits.amax(1, keepdim=True)).long().argmax(1)
     assert torch.equal(argmax(logits), first)
-    assert likeliest._SPAN == 64, "the sizes above are chosen for it"
+    assert SPAN == 64, "the sizes above are chosen for it"

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-_SPAN = 64  # neighbouring words whose maximum is looked at first
+from transformer_mt.model.likeliest import SPAN
 
 
 def log_softmax_(logits: Tensor) -> Tensor:
@@ -18,14 +18,14 @@ def greatest(x: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     They lie in the spans that have the greatest maxima: to find these takes one pass, to sort the few is nothing.
     """
     rows, beam, vocabulary = x.shape
-    spans, rest = divmod(vocabulary, _SPAN)
+    spans, rest = divmod(vocabulary, SPAN)
     if beam * spans <= count:
         return (x + scores[:, :, None]).flatten(1).topk(min(count, beam * vocabulary), dim=1)
-    maxima = x[:, :, : spans * _SPAN].reshape(rows, beam, spans, _SPAN).amax(3) + scores[:, :, None]
+    maxima = x[:, :, : spans * SPAN].reshape(rows, beam, spans, SPAN).amax(3) + scores[:, :, None]
     best = maxima.flatten(1).topk(count, dim=1).indices  # [B, count]
     parents = best // spans  # of the N
-    starts = best % spans * _SPAN + parents * vocabulary
-    places = starts[:, :, None] + torch.arange(_SPAN, device=x.device)  # [B, count, _SPAN]
+    starts = best % spans * SPAN + parents * vocabulary
+    places = starts[:, :, None] + torch.arange(SPAN, device=x.device)  # [B, count, SPAN]
     values = x.flatten(1).gather(1, places.flatten(1)).view_as(places) + scores.gather(1, parents)[:, :, None]
     places, values = places.flatten(1), values.flatten(1)
     if rest:

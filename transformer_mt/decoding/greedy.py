@@ -5,7 +5,7 @@ from torch import Tensor
 
 from transformer_mt.decoding.candidates import log_softmax_
 from transformer_mt.decoding.hypothesis import Decodable, Hypothesis, closing_ranks, length_limits
-from transformer_mt.model.likeliest import argmax
+from transformer_mt.model.likeliest import likeliest
 from transformer_mt.special import BOS, EOS
 
 
@@ -28,9 +28,10 @@ def greedy(model: Decodable, source: Tensor, length_penalty: float = 1.0, *, sco
     while alive:
         hidden, state = model.step(ids, state)
         length += 1
-        log_p, ids = _likeliest(model, hidden, may_end=length > 1, scored=scored)
+        ids, log_p = _likeliest(model, hidden, may_end=length > 1, scored=scored)
         going = []
-        for row, (sentence, token, value) in enumerate(zip(alive, ids.tolist(), log_p.tolist(), strict=False)):
+        rows = zip(alive, ids[: len(alive)].tolist(), log_p[: len(alive)], strict=True)
+        for row, (sentence, token, value) in enumerate(rows):
             total[sentence] += value
             if token == EOS:
                 ended[sentence] = True
@@ -40,22 +41,20 @@ def greedy(model: Decodable, source: Tensor, length_penalty: float = 1.0, *, sco
                     going.append(row)
         if len(going) < len(alive):
             going = closing_ranks(going)
-            rows = torch.tensor(going, dtype=torch.int64, device=source.device)
-            alive, ids = [alive[row] for row in going], ids[rows]
+            kept = torch.tensor(going, dtype=torch.int64, device=source.device)
+            alive, ids = [alive[row] for row in going], ids[kept]
             if going:
-                state.select(rows[:, None])
+                state.select(kept[:, None])
     return [
         Hypothesis(tokens, sum_ / (len(tokens) + end) ** length_penalty, sum_)
         for tokens, sum_, end in zip(written, total, ended, strict=True)
     ]
 
 
-def _likeliest(model: Decodable, hidden: Tensor, *, may_end: bool, scored: bool) -> tuple[Tensor, Tensor]:
-    """Hidden [R, D] → log p [R] of the likeliest words, NaN unless ``scored``, and these words [R]."""
+def _likeliest(model: Decodable, hidden: Tensor, *, may_end: bool, scored: bool) -> tuple[Tensor, list[float]]:
+    """Hidden [R, D] → the likeliest words [R], and their log p, NaN unless ``scored``."""
     if not scored:
-        return hidden.new_full((len(hidden),), float("nan")), model.likeliest(hidden, may_end=may_end)
+        return model.likeliest(hidden, may_end=may_end), [float("nan")] * len(hidden)
     logits = model.logits(hidden)
-    if not may_end:
-        logits[:, EOS] = float("-inf")
-    words = argmax(logits)
-    return log_softmax_(logits).gather(1, words[:, None])[:, 0], words
+    words = likeliest(logits, may_end=may_end)
+    return words, log_softmax_(logits).gather(1, words[:, None])[:, 0].tolist()

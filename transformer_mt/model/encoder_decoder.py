@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from transformer_mt import config
 from transformer_mt.model.decoded import Decoded
-from transformer_mt.model.likeliest import Screen, argmax
+from transformer_mt.model.likeliest import Screen, likeliest
 from transformer_mt.model.scores import Dot
-from transformer_mt.special import EOS
 
 
 class EncoderDecoder(nn.Module, ABC):
@@ -74,10 +73,7 @@ class EncoderDecoder(nn.Module, ABC):
         """Hidden [R, D] → the word [R] of the greatest logit, of all words but the end token unless it ``may_end``."""
         if self.screen is not None:
             return self.screen(hidden, may_end=may_end)
-        logits = self.logits(hidden)
-        if not may_end:
-            logits[:, EOS] = float("-inf")
-        return argmax(logits)
+        return likeliest(self.logits(hidden), may_end=may_end)
 
     @abstractmethod
     def forward(

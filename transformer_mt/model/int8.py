@@ -32,6 +32,6 @@ def quantized(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def whole_product(numbers: Tensor, weight: Tensor) -> Tensor:
-    """Whole numbers [R, in] times an int8 weight [in, out], exactly, as float32 [R, out]."""
+    """Whole numbers [R, in] times an int8 weight [in, out], as float32 [R, out]."""
     sums = torch._int_mm(numbers.to(torch.int8), weight)
     return sums.view(torch.float32).copy_(sums)  # in place: new memory would take longer

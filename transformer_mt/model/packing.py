@@ -33,9 +33,8 @@ def packed(model: Model, precision: torch.dtype) -> Model:
     copy.precision = _activations(precision)
     _pack_inside(copy, precision)
     copy.output = _pack(model.projection, None, precision)
-    screened = precision in (torch.float32, torch.int8) and model.projection.is_cpu
-    if screened and torch.cpu._is_vnni_supported():  # without these instructions integers are no faster
-        copy.screen = Screen(model.projection.detach(), exact=precision == torch.float32)
+    if precision == torch.float32 and model.projection.is_cpu and torch.cpu._is_vnni_supported():
+        copy.screen = Screen(model.projection.detach(), copy.output)  # other CPUs are slow with integers
     return copy
 
 
