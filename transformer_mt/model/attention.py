@@ -33,12 +33,12 @@ def attend(
 def softmax(scores: Tensor) -> Tensor:
     """Softmax over the last dimension of scores [..., S], in float32 at least."""
     precision = torch.promote_types(scores.dtype, torch.float32)
-    missing = _VECTOR - scores.shape[-1]
-    if missing <= 0 or scores.device.type != "cpu":
-        return scores.softmax(-1, dtype=precision)
+    count = scores.size(-1)
+    if count >= _VECTOR or not scores.is_cpu:
+        return torch.softmax(scores, -1, precision)
     # PyTorch takes rows that do not fill a vector number by number, which is eight times as long.
-    filled = F.pad(scores, (0, missing), value=float("-inf"))
-    return filled.softmax(-1, dtype=precision)[..., : scores.shape[-1]]
+    filled = F.pad(scores, (0, _VECTOR - count), value=float("-inf"))
+    return torch.softmax(filled, -1, precision)[..., :count]
 
 
 @dataclass

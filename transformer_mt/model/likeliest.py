@@ -31,7 +31,8 @@ class Screen:
         words = torch.arange(-(-len(weight) // SPAN) * SPAN).clamp_max_(len(weight) - 1)  # the last one fills up
         self.numbers, self.scale = numbers.to(torch.int8)[words].T, scale[words, 0]
         # The greatest norms of each span, [V / SPAN]: a word unlike the others loosens no other bound.
-        self.kept, self.lost = (x.norm(dim=1)[words].view(-1, SPAN).amax(1) for x in (stored, weight - stored))
+        norms = (torch.linalg.vector_norm(x, dim=1)[words] for x in (stored, weight - stored))
+        self.kept, self.lost = (norm.view(-1, SPAN).amax(1) for norm in norms)
 
     def __call__(self, hidden: Tensor, *, may_end: bool) -> Tensor:
         """Hidden [R, D] → words [R], EOS only if it ``may_end``; of equals the first."""
@@ -52,7 +53,8 @@ class Screen:
     def _missed(self, hidden: Tensor, rest: Tensor) -> Tensor:
         """The bound of each span, [R, V / SPAN], for hidden [R, D] of which ``rest`` is not in the integers."""
         norm, lost = (torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (hidden, rest))
-        return norm * self.lost + (lost + _ROUNDING * norm) * self.kept
+        bound: Tensor = norm * self.lost + (lost + _ROUNDING * norm) * self.kept
+        return bound
 
     def _greatest(self, hidden: Tensor, rows: Tensor, words: Tensor) -> Tensor:
         """For each row of hidden that of its candidates, pairs of rows and words [C], with the greatest w · h."""

@@ -104,15 +104,15 @@ def matmul(left: Tensor, right: Tensor) -> Tensor:
     PyTorch takes that of plain products for a single pair, whose rounding depends on T; so one pair is made two. For
     fewer than 400 multiplications a pair it takes a plain loop, slower than to multiply and to sum.
     """
-    if not left.is_cpu or torch.is_grad_enabled():
+    if torch.is_grad_enabled() or not left.is_cpu:
         return left @ right
-    *pairs, rows, inside = left.shape
-    if rows * inside * right.shape[-1] < _LOOP and left.dtype == torch.float32:
+    rows, inside, columns = left.size(-2), left.size(-1), right.size(-1)
+    if rows * inside * columns < _LOOP and left.dtype == torch.float32:
         return (left[..., None] * right[..., None, :, :]).sum(-2)
-    if pairs != [1] * len(pairs):
+    if left.numel() > rows * inside:
         return left @ right
     pair = (x.reshape(1, *x.shape[-2:]).expand(2, -1, -1) for x in (left, right))
-    return torch.bmm(*pair)[0].view(*left.shape[:-1], right.shape[-1])
+    return torch.bmm(*pair)[0].view(*left.shape[:-1], columns)
 
 
 def sigmoid(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformer_mt.model.attention import Full, KeyValue, MultiHeadAttention, Rotate, softmax
 from transformer_mt.model.encoder_decoder import EncoderDecoder
 from transformer_mt.model.int8 import Int8Linear
-from transformer_mt.model.layers import LayerNorm, RMSNorm
+from transformer_mt.model.layers import LayerNorm, Residual, RMSNorm
 from transformer_mt.model.likeliest import Screen
 from transformer_mt.model.linear import Linear, fewest_rows, has_kernel, matmul, onednn_product, product
 from transformer_mt.model.masks import Layout
@@ -32,6 +32,8 @@ def packed(model: Model, precision: torch.dtype) -> Model:
     copy = deepcopy(model, {id(parameter): parameter for parameter in model.parameters()}).eval()
     copy.precision = _activations(precision)
     _pack_inside(copy, precision)
+    for module in copy.modules():
+        vars(module).update(module._modules)  # found at once, where a module looks elsewhere first
     copy.output = _pack(model.projection, None, precision)
     if precision == torch.float32 and model.projection.is_cpu and torch.cpu._is_vnni_supported():
         copy.screen = Screen(model.projection.detach(), copy.output)  # other CPUs are slow with integers
@@ -52,6 +54,8 @@ def _pack_inside(module: nn.Module, precision: torch.dtype) -> None:
             _replace(module, name, child.ready(_activations(precision)))
         else:
             _pack_inside(child, precision)
+            if isinstance(child, Residual) and child.pre:
+                child.enter, child.leave = child.norm, torch.add  # type: ignore[assignment,method-assign]
 
 
 def _replace(module: nn.Module, name: str, function: Callable[..., Any]) -> None:
@@ -147,7 +151,8 @@ class PackedAttention:
         if bias is not None:
             scores.add_(bias)
         weights = softmax(scores)
-        return matmul(weights.to(memory.value.dtype), memory.value), weights
+        rounded = weights if weights.dtype == memory.value.dtype else weights.to(memory.value.dtype)
+        return matmul(rounded, memory.value), weights
 
 
 class PackedLinear:
