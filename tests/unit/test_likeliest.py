@@ -107,11 +107,18 @@ def test_rows_that_leave_too_many_words_have_all_products_computed(case: str) ->
             hidden[:] = 0
         case _:
             hidden[:] = 3e19  # its norm is none
-    s = screen(weight)
-    with patch.object(s, "_greatest", side_effect=AssertionError):
-        found = s(hidden, may_end=False)
+    usual, _ = trained(1)
+    asked = []
+
+    def logits(hidden: torch.Tensor) -> torch.Tensor:
+        asked.append(len(hidden))
+        return hidden @ weight.T
+
+    found = Screen(weight, logits)(torch.cat((hidden, usual)), may_end=False)
+    assert asked == [5], "not of the usual one"
     assert EOS not in found
-    assert torch.equal(found, (hidden @ weight.T).index_fill(1, torch.tensor([EOS]), float("-inf")).argmax(1))
+    best = (torch.cat((hidden, usual)) @ weight.T).index_fill(1, torch.tensor([EOS]), float("-inf")).argmax(1)
+    assert torch.equal(found, best)
 
 
 def test_a_row_does_not_depend_on_the_others() -> None:

@@ -9,7 +9,7 @@ from transformer_mt.model.int8 import quantized, whole_product
 from transformer_mt.special import EOS
 
 SPAN = 64  # neighbouring words whose maximum is looked at first
-_MOST = 8  # spans of a row, in the mean: where more are left, all products are as fast
+_MOST = 8  # spans of a row: where more are left, all products are as fast
 _ROUNDING = 1e-5  # of a product in float32, in units of both norms
 
 
@@ -20,8 +20,8 @@ class Screen:
 
         |w · h - ŵ · ĥ| ≤ ‖w - ŵ‖ ‖h‖ + ‖ŵ‖ ‖h - ĥ‖
 
-    Words that another one beats for certain are out, and about two are left. ``logits`` gives all products of hidden
-    rows that leave too many.
+    Words that another one beats for certain are out, and about two are left. ``logits`` gives all products of rows that
+    leave too many.
     """
 
     def __init__(self, weight: Tensor, logits: Callable[[Tensor], Tensor]) -> None:
@@ -43,12 +43,14 @@ class Screen:
         spans = rough.view(len(hidden), -1, SPAN)
         maxima, missed = spans.amax(2), self._missed(hidden, hidden - numbers * scale).div_(scale)  # [R, V / SPAN]
         least = (maxima - missed).amax(1)  # that the likeliest word has for certain
-        row, span = torch.where(maxima + missed >= least[:, None])
-        if len(row) > _MOST * len(hidden):
-            return likeliest(self.logits(hidden), may_end=may_end)
-        enough = least[row] - missed[row, span]
-        index, place = torch.where(spans[row, span] >= enough[:, None])
-        return self._greatest(hidden, row[index], (span[index] * SPAN + place).clamp_max_(len(self.weight) - 1))
+        near = maxima + missed >= least[:, None]
+        many = near.sum(1) > _MOST  # told by a row alone, as is how it is rounded
+        row, span = torch.where(near & ~many[:, None])
+        index, place = torch.where(spans[row, span] >= (least[row] - missed[row, span])[:, None])
+        found = self._greatest(hidden, row[index], (span[index] * SPAN + place).clamp_max_(len(self.weight) - 1))
+        if many.any():
+            found[many] = likeliest(self.logits(hidden[many]), may_end=may_end)
+        return found
 
     def _missed(self, hidden: Tensor, rest: Tensor) -> Tensor:
         """The bound of each span, [R, V / SPAN], for hidden [R, D] of which ``rest`` is not in the integers."""
