@@ -89,9 +89,8 @@ def train(length: int, tokens: int, precision: str, turns: int) -> float:
 def decode(length: int, precision: str, turns: int) -> float:
     """CPU-seconds a target token of greedy search that is kept from ending before ``length`` tokens are written."""
     settings = config.Decoding.model_validate({"beam_size": 1, "precision": precision})
-    translator = Translator(
-        make_model().eval(), cast(Tokenizer, None), settings, torch.device("cpu")
-    )  # no text comes in
+    no_text = cast(Tokenizer, None)
+    translator = Translator(make_model().eval(), no_text, settings, torch.device("cpu"))
     sources = [[*ids, EOS] for ids in sentences(SENTENCES, length)]
 
     def search() -> None:

@@ -128,17 +128,8 @@ def main() -> None:
         print("| | precision | tokens a CPU-second | share of products | peak MB |\n|---|---|---:|---:|---:|")
         for job, precision in JOBS:
             seconds = options.seconds if job != "train" else options.seconds * 15 / 8
-            command = [
-                sys.executable,
-                "-m",
-                "benchmarks.speed",
-                "--seconds",
-                str(seconds),
-                "--measure",
-                folder,
-                job,
-                precision,
-            ]
+            given = ["--seconds", str(seconds), "--measure", folder, job, precision]
+            command = [sys.executable, "-m", "benchmarks.speed", *given]
             found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout)
             share = f"{found['share']:.0%}" if "share" in found else ""
             what = "training" if job == "train" else "decoding, batch {1}, beam {2}".format(*job.split())

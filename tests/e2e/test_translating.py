@@ -47,9 +47,12 @@ def objects(result: Result) -> list[dict[str, Any]]:
 # --- translate --json
 
 
-def test_json_tells_lines_scores_and_tokens(mt: Mt, tiny_run: Path) -> None:
-    answers = objects(mt("translate", tiny_run, "--json", stdin=TEXT))
-    plain = [line.split("\t") for line in succeeded(mt("translate", tiny_run, "--scores", stdin=TEXT))]
+@pytest.mark.parametrize("beam", [1, 5])
+def test_json_tells_lines_scores_and_tokens(mt: Mt, tiny_run: Path, beam: int) -> None:
+    """Greedy search, too, which does not compute scores unless they are asked for."""
+    search = ("--set", f"decoding.beam_size={beam}")
+    answers = objects(mt("translate", tiny_run, "--json", *search, stdin=TEXT))
+    plain = [line.split("\t") for line in succeeded(mt("translate", tiny_run, "--scores", *search, stdin=TEXT))]
     assert [(a["line"], a["source"]) for a in answers] == list(enumerate(LINES, start=1))
     for answer, (score, text) in zip(answers, plain, strict=True):
         assert set(answer) == {"line", "source", "translations"}

@@ -35,9 +35,10 @@ def test_the_same_translations_and_scores_in_any_batch(tiny_run: Path, size: int
     expected = dict(zip(LINES, alone.stream(LINES, Wanted(beam)), strict=True))
     mixed = [*LINES, "", "mako " * 100]
     random.Random(size).shuffle(mixed)
-    for line, got in zip(mixed, batched.stream(mixed, Wanted(beam)), strict=True):
+    for line, got, bare in zip(mixed, batched.stream(mixed, Wanted(beam)), batched.translate(mixed), strict=True):
         if line in expected:
             assert got == expected[line]
+            assert bare == got[0].text, "without scores"
 
 
 def test_threads_do_not_matter(tiny_run: Path) -> None:

@@ -1,6 +1,7 @@
 """The likeliest word of a vocabulary, without all of its logits."""
 
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -26,22 +27,31 @@ class Screen:
 
     def __init__(self, weight: Tensor, logits: Callable[[Tensor], Tensor]) -> None:
         self.weight, self.logits = weight, logits  # [V, D]
+
+    @cached_property
+    def _stored(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Ŵ [D, V] and its scale [V], the last word filling up the last span; of each span the greatest norms.
+
+        These are ‖ŵ‖ and ‖w - ŵ‖, [V / SPAN]: a word unlike the others loosens the bounds of its neighbours alone. Made
+        at first use, as a beam has none.
+        """
+        words = torch.arange(-(-len(self.weight) // SPAN) * SPAN).clamp_max_(len(self.weight) - 1)
+        weight = self.weight[words]
         numbers, scale = quantized(weight)
         stored = numbers * scale
-        words = torch.arange(-(-len(weight) // SPAN) * SPAN).clamp_max_(len(weight) - 1)  # the last one fills up
-        self.numbers, self.scale = numbers.to(torch.int8)[words].T, scale[words, 0]
-        # The greatest norms of each span, [V / SPAN]: a word unlike the others loosens no other bound.
-        norms = (torch.linalg.vector_norm(x, dim=1)[words] for x in (stored, weight - stored))
-        self.kept, self.lost = (norm.view(-1, SPAN).amax(1) for norm in norms)
+        norms = (torch.linalg.vector_norm(x, dim=1) for x in (stored, weight - stored))
+        kept, lost = (norm.view(-1, SPAN).amax(1) for norm in norms)
+        return numbers.to(torch.int8).T, scale[:, 0], kept, lost
 
     def __call__(self, hidden: Tensor, *, may_end: bool) -> Tensor:
         """Hidden [R, D] → words [R], EOS only if it ``may_end``; of equals the first."""
+        weight, scales, *norms = self._stored
         numbers, scale = quantized(hidden)
-        rough = whole_product(numbers, self.numbers).mul_(self.scale)  # ŵ · ĥ, in units of the scale of ĥ
+        rough = whole_product(numbers, weight).mul_(scales)  # ŵ · ĥ, in units of the scale of ĥ
         if not may_end:
             rough[:, EOS] = float("-inf")
         spans = rough.view(len(hidden), -1, SPAN)
-        maxima, missed = spans.amax(2), self._missed(hidden, hidden - numbers * scale).div_(scale)  # [R, V / SPAN]
+        maxima, missed = spans.amax(2), _missed(hidden, hidden - numbers * scale, *norms).div_(scale)  # [R, V / SPAN]
         least = (maxima - missed).amax(1)  # that the likeliest word has for certain
         near = maxima + missed >= least[:, None]
         many = near.sum(1) > _MOST  # told by a row alone, as is how it is rounded
@@ -52,12 +62,6 @@ class Screen:
             found[many] = likeliest(self.logits(hidden[many]), may_end=may_end)
         return found
 
-    def _missed(self, hidden: Tensor, rest: Tensor) -> Tensor:
-        """The bound of each span, [R, V / SPAN], for hidden [R, D] of which ``rest`` is not in the integers."""
-        norm, lost = (torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (hidden, rest))
-        bound: Tensor = norm * self.lost + (lost + _ROUNDING * norm) * self.kept
-        return bound
-
     def _greatest(self, hidden: Tensor, rows: Tensor, words: Tensor) -> Tensor:
         """For each row of hidden that of its candidates, pairs of rows and words [C], with the greatest w · h."""
         logits = (hidden[rows] * self.weight[words]).sum(1)  # [C]
@@ -65,6 +69,13 @@ class Screen:
         found = logits == best[rows]
         last = rows.new_full((len(hidden),), len(self.weight) - 1)
         return last.scatter_reduce_(0, rows[found], words[found], "amin")
+
+
+def _missed(hidden: Tensor, rest: Tensor, kept: Tensor, lost: Tensor) -> Tensor:
+    """The bound of each span, [R, V / SPAN], for hidden [R, D] of which ``rest`` is not in the integers."""
+    norm, left = (torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (hidden, rest))
+    bound: Tensor = norm * lost + (left + _ROUNDING * norm) * kept
+    return bound
 
 
 def likeliest(logits: Tensor, *, may_end: bool) -> Tensor:
