@@ -76,7 +76,9 @@ def outer_product(left: Tensor, right: Tensor) -> Tensor:
     """leftᵀ right [out, in] of left [rows, out] and right [rows, in]; the kernel is faster when its rows are long."""
     if left.shape[1] * right.shape[1] < _WORTH:
         return left.T @ right
-    return product(left.T, right.T) if left.shape[1] <= right.shape[1] else product(right.T, left.T).T
+    if left.shape[1] <= right.shape[1]:
+        return product(left.T, right.T)
+    return product(right.T, left.T).T.contiguous()  # gradients laid out alike are summed many times as fast
 
 
 HAS_ONEDNN = bool(torch.backends.mkldnn.is_available()) and hasattr(  # type: ignore[no-untyped-call]

@@ -9,7 +9,8 @@ from torch import Tensor
 from transformer_mt.model.decoded import alignment_layer
 from transformer_mt.model.linear import outer_product, product
 
-_CHUNK = 512  # rows whose logits are held at once
+_HELD = 1 << 24  # logits that are held at once
+_CACHED = 1 << 20  # of them, those whose softmax is computed at once
 _LEAST = 1e-9  # attention below it counts as this: what a window leaves out is 0
 
 
@@ -59,7 +60,7 @@ def guided_loss(attention: list[Tensor], guide: Tensor) -> Tensor:
 
 
 class _FusedLoss(torch.autograd.Function):
-    """Computes the gradient in the forward pass, chunk by chunk, so that [M, V] logits are never held whole."""
+    """Computes the gradient in the forward pass, part by part, so that [M, V] logits are never held whole."""
 
     @staticmethod
     def forward(
@@ -69,34 +70,23 @@ class _FusedLoss(torch.autograd.Function):
         wrong, right = smoothing / (vocabulary - 1), 1 - smoothing
         weight = projection.to(hidden.dtype)
         everything = projection.sum(0)  # [D]: hidden times it is the sum of a row's logits
-        hidden_gradient = torch.empty_like(hidden)
-        weight_gradient = projection.new_zeros(projection.shape[::-1]).T  # laid out as outer_product makes it
+        hidden_gradient, weight_gradient = torch.empty_like(hidden), torch.zeros_like(projection)
         smoothed = torch.zeros((), device=hidden.device)
         nll = torch.empty(len(hidden), device=hidden.device)
-        # Room for a chunk in float32 and in the precision of hidden: new memory for each would cost as much as softmax.
-        rounded = hidden.dtype != torch.float32
-        if rounded:
-            exact, rough = (
-                torch.empty(_CHUNK, vocabulary, dtype=d, device=hidden.device) for d in (torch.float32, hidden.dtype)
-            )
-        for start in range(0, len(hidden), _CHUNK):
-            rows, gold = hidden[start : start + _CHUNK], target[start : start + _CHUNK, None]
-            logits = product(rows, weight)  # [chunk, V]
-            if rounded:
-                logits = exact[: len(rows)].copy_(logits)
-            chosen, greatest = logits.gather(1, gold), logits.amax(1, keepdim=True)
-            p = torch.softmax(logits, 1, out=logits)
-            log_sum = greatest - p.amax(1, keepdim=True).log()  # of the likeliest token, p = exp(greatest - log_sum)
+        held = max(1, _HELD // vocabulary)
+        for start in range(0, len(hidden), held):
+            rows, gold = hidden[start : start + held], target[start : start + held, None]
+            logits = product(rows, weight)  # [held, V]
+            chosen = logits.gather(1, gold)
+            # The gradient is p - q; what q is everywhere, ε/(V-1), is taken off at the end.
+            log_sum = _turn_to_gradient(logits, gold, right - wrong)
             row_nll = (log_sum - chosen)[:, 0]
             all_nll = vocabulary * log_sum.sum() - rows.float().sum(0) @ everything
-            nll[start : start + _CHUNK] = row_nll
+            nll[start : start + held] = row_nll
             smoothed += (right - wrong) * row_nll.sum() + wrong * all_nll
             if learning:
-                # The gradient is p - q; what q is everywhere, ε/(V-1), is taken off at the end.
-                p.scatter_add_(1, gold, p.new_full(gold.shape, wrong - right))
-                gradient = rough[: len(rows)].copy_(p) if rounded else p
-                hidden_gradient[start : start + _CHUNK] = product(gradient, weight.T)
-                weight_gradient += outer_product(gradient, rows)
+                hidden_gradient[start : start + held] = product(logits, weight.T)
+                weight_gradient += outer_product(logits, rows)
         if learning:
             hidden_gradient -= wrong * everything
             weight_gradient -= wrong * hidden.float().sum(0)
@@ -109,3 +99,25 @@ class _FusedLoss(torch.autograd.Function):
         hidden_gradient, weight_gradient = ctx.saved_tensors
         scale = gradients[0]
         return hidden_gradient * scale, weight_gradient * scale, None, None, None
+
+
+def _turn_to_gradient(logits: Tensor, gold: Tensor, right: float) -> Tensor:
+    """Turn logits [M, V] into their softmax, less ``right`` at the gold token [M, 1]; return log Σ exp of them [M, 1].
+
+    All is computed in float32.
+    """
+    log_sum = torch.empty(gold.shape, device=logits.device)
+    # A few rows at a time stay in a CPU's cache from one pass to the next.
+    few = max(1, _CACHED // logits.shape[1]) if logits.is_cpu else len(logits)
+    room = torch.empty(few, logits.shape[1], device=logits.device)
+    for start in range(0, len(logits), few):
+        part = logits[start : start + few]
+        exact = part if part.dtype == torch.float32 else room[: len(part)].copy_(part)
+        greatest = exact.amax(1, keepdim=True)
+        p = torch.softmax(exact, 1, out=exact)
+        # Of the likeliest token, p = exp(greatest - log_sum).
+        log_sum[start : start + few] = greatest - p.amax(1, keepdim=True).log()
+        p.scatter_add_(1, gold[start : start + few], p.new_full((len(part), 1), -right))
+        if p is not part:
+            part.copy_(p)
+    return log_sum
