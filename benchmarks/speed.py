@@ -19,6 +19,7 @@ from typing import Any, cast
 import torch
 
 from benchmarks.never_ending import never_ending
+from benchmarks.peers.products import rate as rate_of_products
 from transformer_mt.config import Config, Transformer
 from transformer_mt.config_file import load_config
 from transformer_mt.data.batching import Batches, Position
@@ -37,18 +38,6 @@ JOBS = [("train", p) for p in ("float32", "bfloat16")] + [
     for batch, beam in ((64, 1), (64, 5), (1, 1), (1, 5))
     for p in ("float32", "bfloat16", "int8")
 ]
-
-
-def products(precision: torch.dtype) -> float:
-    """Floating-point operations a second of the best square product."""
-    best = 0.0
-    for n in (1024, 2048, 3072):
-        a, b = (torch.randn(n, n).to(precision) for _ in range(2))
-        for _ in range(4):
-            begun = time.perf_counter()
-            a @ b
-            best = max(best, 2 * n**3 / (time.perf_counter() - begun))
-    return best
 
 
 def operations(config: Config, store: Store, vocabulary: int) -> float:
@@ -74,7 +63,7 @@ def train(config: Config, store: Store, tokenizer: Tokenizer, seconds: float) ->
         if step > 5 and time.process_time() - begun > seconds:
             break
     rate = tally.tokens / (time.process_time() - begun)
-    share = rate * operations(config, store, tokenizer.target_size) / products(trainer.model.precision)
+    share = rate * operations(config, store, tokenizer.target_size) / rate_of_products(trainer.model.precision)
     return {"tokens_per_cpu_second": rate, "share": share}
 
 

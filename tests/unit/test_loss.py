@@ -36,8 +36,8 @@ def test_equals_pytorch_at_its_own_epsilon() -> None:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 11 words, the logits of 6 rows are held at once, and the softmax of 2 is computed at once."""
-    monkeypatch.setattr(loss_module, "_HELD", 66)
+    """Of 11 words, the float32 logits of 6 rows are held at once, and the softmax of 2 is computed at once."""
+    monkeypatch.setattr(loss_module, "_HELD", 4 * 66)
     monkeypatch.setattr(loss_module, "_CACHED", 22)
 
 

@@ -9,6 +9,19 @@ from torch import Tensor, nn
 _WORTH = 1 << 16  # weights of a float32 product from which oneDNN is faster: it compiles a kernel for each new shape
 _LOOP = 400  # multiplications, fewer than which PyTorch does for each pair of a batch by a loop
 _ONE_KERNEL = 16  # rows from which PyTorch's own float32 product takes one and the same kernel; oneDNN's does from 2
+HAS_ONEDNN = bool(torch.backends.mkldnn.is_available()) and hasattr(  # type: ignore[no-untyped-call]
+    torch.ops.mkldnn, "_linear_pointwise"
+)
+
+
+def has_kernel(precision: torch.dtype) -> bool:
+    """Whether oneDNN has products of that precision for this CPU."""
+    if precision == torch.bfloat16:
+        return HAS_ONEDNN and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return HAS_ONEDNN and precision == torch.float32
+
+
+_KERNELS = {precision for precision in (torch.float32, torch.bfloat16) if has_kernel(precision)}
 
 
 class Linear(nn.Linear):
@@ -59,8 +72,9 @@ class _Affine(torch.autograd.Function):
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
     """x [..., in] times weight [out, in] transposed; by oneDNN where that beats PyTorch's choice."""
-    large = x.dtype == torch.float32 and weight.numel() >= _WORTH
-    if HAS_ONEDNN and large and x.device.type == "cpu":
+    # In bfloat16 PyTorch's choice is oneDNN, too, but it copies a bias first, and has no ReLU inside.
+    better = weight.numel() >= _WORTH if x.dtype == torch.float32 else bias is not None
+    if better and x.dtype in _KERNELS and x.is_cpu:
         return onednn_product(x, weight, bias, relu=relu)
     output = F.linear(x, weight, bias)
     return output.relu_() if relu else output
@@ -79,18 +93,6 @@ def outer_product(left: Tensor, right: Tensor) -> Tensor:
     if left.shape[1] <= right.shape[1]:
         return product(left.T, right.T)
     return product(right.T, left.T).T.contiguous()  # gradients laid out alike are summed many times as fast
-
-
-HAS_ONEDNN = bool(torch.backends.mkldnn.is_available()) and hasattr(  # type: ignore[no-untyped-call]
-    torch.ops.mkldnn, "_linear_pointwise"
-)
-
-
-def has_kernel(precision: torch.dtype) -> bool:
-    """Whether oneDNN has products of that precision for this CPU."""
-    if precision == torch.bfloat16:
-        return HAS_ONEDNN and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return HAS_ONEDNN and precision == torch.float32
 
 
 def fewest_rows(weight: Tensor) -> int:

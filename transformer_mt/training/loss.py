@@ -9,8 +9,8 @@ from torch import Tensor
 from transformer_mt.model.decoded import alignment_layer
 from transformer_mt.model.linear import outer_product, product
 
-_HELD = 1 << 24  # logits that are held at once
-_CACHED = 1 << 20  # of them, those whose softmax is computed at once
+_HELD = 1 << 25  # bytes of logits that are held at once
+_CACHED = 1 << 20  # logits whose softmax is computed at once
 _LEAST = 1e-9  # attention below it counts as this: what a window leaves out is 0
 
 
@@ -73,7 +73,7 @@ class _FusedLoss(torch.autograd.Function):
         hidden_gradient, weight_gradient = torch.empty_like(hidden), torch.zeros_like(projection)
         smoothed = torch.zeros((), device=hidden.device)
         nll = torch.empty(len(hidden), device=hidden.device)
-        held = max(1, _HELD // vocabulary)
+        held = max(1, _HELD // (vocabulary * hidden.element_size()))
         for start in range(0, len(hidden), held):
             rows, gold = hidden[start : start + held], target[start : start + held, None]
             logits = product(rows, weight)  # [held, V]
@@ -87,6 +87,7 @@ class _FusedLoss(torch.autograd.Function):
             if learning:
                 hidden_gradient[start : start + held] = product(logits, weight.T)
                 weight_gradient += outer_product(logits, rows)
+            del logits  # or else the next ones would have other room
         if learning:
             hidden_gradient -= wrong * everything
             weight_gradient -= wrong * hidden.float().sum(0)
