@@ -87,7 +87,7 @@ class _FusedLoss(torch.autograd.Function):
             if learning:
                 hidden_gradient[start : start + held] = product(logits, weight.T)
                 weight_gradient += outer_product(logits, rows)
-            del logits  # or else the next ones would have other room
+            del logits  # the next ones may have their room
         if learning:
             hidden_gradient -= wrong * everything
             weight_gradient -= wrong * hidden.float().sum(0)
@@ -110,15 +110,16 @@ def _turn_to_gradient(logits: Tensor, gold: Tensor, right: float) -> Tensor:
     log_sum = torch.empty(gold.shape, device=logits.device)
     # A few rows at a time stay in a CPU's cache from one pass to the next.
     few = max(1, _CACHED // logits.shape[1]) if logits.is_cpu else len(logits)
-    room = torch.empty(few, logits.shape[1], device=logits.device)
+    rounded = logits.dtype != torch.float32
+    room = torch.empty(few if rounded else 0, logits.shape[1], device=logits.device)
     for start in range(0, len(logits), few):
         part = logits[start : start + few]
-        exact = part if part.dtype == torch.float32 else room[: len(part)].copy_(part)
+        exact = room[: len(part)].copy_(part) if rounded else part
         greatest = exact.amax(1, keepdim=True)
         p = torch.softmax(exact, 1, out=exact)
         # Of the likeliest token, p = exp(greatest - log_sum).
         log_sum[start : start + few] = greatest - p.amax(1, keepdim=True).log()
         p.scatter_add_(1, gold[start : start + few], p.new_full((len(part), 1), -right))
-        if p is not part:
+        if rounded:
             part.copy_(p)
     return log_sum
