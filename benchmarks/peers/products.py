@@ -17,12 +17,12 @@ def rate(precision: torch.dtype) -> float:
     In float32 ``torch.mm`` is MKL's, which has less than half of oneDNN's rate on some processors.
     """
     best = 0.0
+    libraries: list[Callable[[Tensor, Tensor], Tensor]] = [torch.mm]
+    if has_kernel(precision):
+        libraries.append(partial(onednn_product, bias=None, relu=False))
     for size in (1024, 2048, 3072, 4096):
         left, right = (torch.randn(size, size).to(precision) for _ in range(2))
-        multiply: list[Callable[[Tensor, Tensor], Tensor]] = [torch.mm]
-        if has_kernel(precision):
-            multiply.append(partial(onednn_product, bias=None, relu=False))
-        for product in multiply * 4:  # the first turn compiles and warms up
+        for product in libraries * 4:  # the first turn compiles and warms up
             started = time.process_time()
             product(left, right)
             best = max(best, 2 * size**3 / (time.process_time() - started))

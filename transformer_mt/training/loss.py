@@ -79,7 +79,7 @@ class _FusedLoss(torch.autograd.Function):
             logits = product(rows, weight)  # [held, V]
             chosen = logits.gather(1, gold)
             # The gradient is p - q; what q is everywhere, ε/(V-1), is taken off at the end.
-            log_sum = _turn_to_gradient(logits, gold, right - wrong)
+            log_sum = _turn_to_gradient(logits, gold, right - wrong, learning)
             row_nll = (log_sum - chosen)[:, 0]
             all_nll = vocabulary * log_sum.sum() - rows.float().sum(0) @ everything
             nll[start : start + held] = row_nll
@@ -102,10 +102,10 @@ class _FusedLoss(torch.autograd.Function):
         return hidden_gradient * scale, weight_gradient * scale, None, None, None
 
 
-def _turn_to_gradient(logits: Tensor, gold: Tensor, right: float) -> Tensor:
+def _turn_to_gradient(logits: Tensor, gold: Tensor, right: float, learning: bool) -> Tensor:
     """Turn logits [M, V] into their softmax, less ``right`` at the gold token [M, 1]; return log Σ exp of them [M, 1].
 
-    All is computed in float32.
+    All is computed in float32. Unless ``learning``, nobody reads what has become of the logits, and it is anything.
     """
     log_sum = torch.empty(gold.shape, device=logits.device)
     # A few rows at a time stay in a CPU's cache from one pass to the next.
@@ -119,7 +119,8 @@ def _turn_to_gradient(logits: Tensor, gold: Tensor, right: float) -> Tensor:
         p = torch.softmax(exact, 1, out=exact)
         # Of the likeliest token, p = exp(greatest - log_sum).
         log_sum[start : start + few] = greatest - p.amax(1, keepdim=True).log()
-        p.scatter_add_(1, gold[start : start + few], p.new_full((len(part), 1), -right))
-        if rounded:
-            part.copy_(p)
+        if learning:
+            p.scatter_add_(1, gold[start : start + few], p.new_full((len(part), 1), -right))
+            if rounded:
+                part.copy_(p)
     return log_sum
