@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from transformer_mt.decoding.candidates import greatest
 from transformer_mt.decoding.hypothesis import closing_ranks
-from transformer_mt.model.masks import Layout
 from transformer_mt.model.state import filled_up, take
 
 
@@ -35,19 +34,6 @@ def test_the_greatest_are_those_of_a_full_sort(vocabulary: int, beam: int, count
     total = (x + scores[:, :, None]).flatten(1)
     assert torch.equal(values, total.sort(1, descending=True).values[:, :count])
     assert torch.equal(total.gather(1, places), values)
-
-
-def test_a_layout_strips_splits_and_joins() -> None:
-    """Two maps of three heads of width 2; what is at padding is nobody's."""
-    mask = torch.tensor([[True, True, False, False], [True, True, True, False]])
-    x, layout = torch.arange(96.0).view(2, 4, 12), Layout(mask)
-    assert layout.strip(x).shape == (1, 5, 12)
-    assert layout.strip(x)[0, 2].tolist() == list(range(48, 60))
-    maps = layout.split(layout.strip(x), 2, 3)
-    assert maps.shape == (2, 2, 3, 4, 2)
-    for b, s in mask.nonzero().tolist():
-        assert maps[:, b, :, s].flatten().tolist() == x[b, s].tolist()
-    assert torch.equal(layout.join(maps[1]), layout.strip(x)[..., 6:])
 
 
 @given(st.integers(1, 200), st.sampled_from([2, 8, 25, 64]))

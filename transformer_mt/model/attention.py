@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_mt.model.layout import Layout
 from transformer_mt.model.linear import Linear, matmul, together
-from transformer_mt.model.masks import Layout
 from transformer_mt.model.scores import Dot, ScaledDot
 
 _VECTOR = 16  # float32 numbers of a CPU's widest vectors
@@ -82,41 +82,54 @@ class MultiHeadAttention(nn.Module):
         self.heads, self.mix = heads, mix or Full(ScaledDot(width // heads))
         self.query, self.key, self.value, self.output = (Linear(width, width) for _ in range(4))
 
-    def _split(self, x: Tensor) -> Tensor:
-        """[B, S, D] → [B, H, S, K], in memory as in shape: else products of one sentence would have another kernel."""
-        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2).contiguous()
-
-    def _rows(self, x: Tensor, layout: Layout | None) -> Tensor:
-        return layout.split(x, 1, self.heads)[0] if layout else self._split(x)
+    def _split(self, maps: Tensor, count: int, layout: Layout | None) -> Tensor:
+        """In memory as in shape: else products of one sentence would have another kernel."""
+        return split_heads(maps, count, self.heads, layout).contiguous()
 
     def project(self, memory: Tensor, layout: Layout | None = None) -> KeyValue:
         """Keys and values of ``memory`` [B, S, D], or [1, M, D] with a layout."""
-        key, value = together(memory, self.key, self.value)
-        return KeyValue(self.mix.prepare(self._rows(key, layout)), self._rows(value, layout))
+        key, value = self._split(together(memory, self.key, self.value), 2, layout)
+        return KeyValue(self.mix.prepare(key), value)
 
     def project_all(self, x: Tensor, rotate: Rotate | None, layout: Layout | None = None) -> tuple[Tensor, KeyValue]:
         """Queries [B, H, T, K], keys and values of x [B, T, D], by one product; ``rotate`` turns queries and keys."""
-        query, key, value = (self._rows(y, layout) for y in together(x, self.query, self.key, self.value))
+        query, key, value = self._split(together(x, self.query, self.key, self.value), 3, layout)
         if rotate is not None:
             query, key = rotate(query), rotate(key)
         return query, KeyValue(self.mix.prepare(key), value)
 
-    def forward(self, x: Tensor, memory: KeyValue, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """x [B, T, D] attends to ``memory`` (keys [B, H, S, K]); returns [B, T, D] and the weights [B, H, T, S]."""
-        return self.attend(self._split(self.query(x)), memory, bias)
+    def forward(
+        self, x: Tensor, memory: KeyValue, bias: Tensor | None, layout: Layout | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """x [B, T, D] attends to ``memory`` (keys [B, H, S, K]); returns [B, T, D] and the weights [B, H, T, S].
 
-    def attend(self, query: Tensor, memory: KeyValue, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        With a layout x and what is returned for it are [1, M, D].
+        """
+        return self.attend(self._split(self.query(x), 1, layout)[0], memory, bias, layout)
+
+    def attend(
+        self, query: Tensor, memory: KeyValue, bias: Tensor | None, layout: Layout | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Queries [B, H, T, K] attend to ``memory``; the rest is as in :meth:`forward`."""
         heads, weights = self.mix(query, memory, bias)
-        return self._join(heads, None), weights
+        return self.output(join_heads(heads, layout)), weights
 
     def to_itself(
         self, x: Tensor, bias: Tensor, rotate: Rotate | None, layout: Layout | None = None, *, causal: bool = False
     ) -> Tensor:
         """x [B, T, D] attends to x, ``causal`` to nothing later; with a layout both are [1, M, D]."""
         query, memory = self.project_all(x, rotate, layout)
-        return self._join(self.mix.among(query, memory, bias, causal=causal), layout)
+        heads = self.mix.among(query, memory, bias, causal=causal)
+        return self.output(join_heads(heads, layout))  # type: ignore[no-any-return]
 
-    def _join(self, heads: Tensor, layout: Layout | None) -> Tensor:
-        """[B, H, T, K] → [B, T, D], or [1, M, D] with a layout."""
-        return self.output(layout.join(heads) if layout else heads.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+def split_heads(maps: Tensor, count: int, heads: int, layout: Layout | None) -> Tensor:
+    """Several maps [B, S, count · D], or [1, M, count · D] with a layout → [count, B, H, S, K]."""
+    if layout:
+        return layout.split(maps, count, heads)
+    return maps.view(*maps.shape[:2], count, heads, -1).permute(2, 0, 3, 1, 4)
+
+
+def join_heads(heads: Tensor, layout: Layout | None) -> Tensor:
+    """[B, H, T, K] → [B, T, D], or [1, M, D] with a layout."""
+    return layout.join(heads) if layout else heads.transpose(1, 2).flatten(2)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from transformer_mt.config import Transformer
 from transformer_mt.model.attention import Full, KeyValue, MultiHeadAttention, Rotate
 from transformer_mt.model.fast_weights import FastWeights
+from transformer_mt.model.layout import Layout
 from transformer_mt.model.linear import Linear
-from transformer_mt.model.masks import Layout
 from transformer_mt.model.scores import Dot, make_score
 from transformer_mt.model.state import Cache
 from transformer_mt.model.window import Window
@@ -154,8 +154,8 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(settings)
         self.feed_forward_residual = Residual(settings)
 
-    def forward(self, x: Tensor, bias: Tensor, rotate: Rotate | None, layout: Layout | None = None) -> Tensor:
-        """X [B, S, D] → [B, S, D], or [1, M, D] → [1, M, D] with a layout; the bias [B, 1, 1, S] hides padding."""
+    def forward(self, x: Tensor, bias: Tensor, rotate: Rotate | None, layout: Layout) -> Tensor:
+        """X [1, M, D] → [1, M, D]; the bias [B, 1, 1, S] hides padding."""
         y = self.attention.to_itself(self.attention_residual.enter(x), bias, rotate, layout)
         x = self.attention_residual.leave(x, y)
         return self.feed_forward_residual.leave(x, self.feed_forward(self.feed_forward_residual.enter(x)))
@@ -174,16 +174,15 @@ class DecoderLayer(nn.Module):
         self.feed_forward_residual = Residual(settings)
 
     def forward(
-        self, x: Tensor, causal: Tensor, memory: KeyValue, memory_bias: Tensor, rotate: Rotate | None
+        self, x: Tensor, causal: Tensor, memory: KeyValue, memory_bias: Tensor, rotate: Rotate | None, layout: Layout
     ) -> tuple[Tensor, Tensor]:
-        """All positions at once: x [B, T, D] → [B, T, D], and what they attended to in the source, [B, H, T, S].
+        """All positions at once: x [1, M, D] → [1, M, D], and what they attended to in the source, [B, H, T, S].
 
         The bias ``causal`` [T, T] hides what comes later.
         """
-        y = self.self_residual.enter(x)
-        y = self.self_attention.to_itself(y, causal, rotate, causal=True)
+        y = self.self_attention.to_itself(self.self_residual.enter(x), causal, rotate, layout, causal=True)
         x = self.self_residual.leave(x, y)
-        y, weights = self.cross_attention(self.cross_residual.enter(x), memory, memory_bias)
+        y, weights = self.cross_attention(self.cross_residual.enter(x), memory, memory_bias, layout)
         return self._feed(self.cross_residual.leave(x, y)), weights
 
     def step(

@@ -39,11 +39,10 @@ class Linear(nn.Linear):
         return product(input, self.weight.to(input.dtype), bias, relu=self.relu)
 
 
-def together(x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
-    """Several maps of one x, by one product."""
+def together(x: Tensor, *maps: Linear) -> Tensor:
+    """Several maps of one x, by one product: x [..., in] → [..., out of the first + out of the second + ...]."""
     weight, bias = torch.cat([map_.weight for map_ in maps]), torch.cat([map_.bias for map_ in maps])
-    output = _Affine.apply(x, weight, bias, False)  # type: ignore[no-untyped-call]
-    return output.split([map_.out_features for map_ in maps], dim=-1)  # type: ignore[no-any-return]
+    return _Affine.apply(x, weight, bias, False)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Affine(torch.autograd.Function):
@@ -51,9 +50,10 @@ class _Affine(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-        output = product(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), relu=relu)
-        ctx.save_for_backward(x, weight, output if relu else None)
-        ctx.has_bias = bias is not None
+        rounded = weight.to(x.dtype)
+        output = product(x, rounded, None if bias is None else bias.to(x.dtype), relu=relu)
+        ctx.save_for_backward(x, rounded, output if relu else None)
+        ctx.precision, ctx.has_bias = weight.dtype, bias is not None
         return output
 
     @staticmethod
@@ -63,9 +63,9 @@ class _Affine(torch.autograd.Function):
         if positive is not None:
             gradient = torch.ops.aten.threshold_backward(gradient, positive.view_as(gradient), 0)
         return (
-            product(gradient, weight.to(x.dtype).T).view_as(x),
-            outer_product(gradient, x.reshape(len(gradient), -1)).to(weight.dtype),
-            gradient.sum(0).to(weight.dtype) if ctx.has_bias else None,
+            product(gradient, weight.T).view_as(x),
+            outer_product(gradient, x.reshape(len(gradient), -1)).to(ctx.precision),
+            gradient.sum(0).to(ctx.precision) if ctx.has_bias else None,
             None,
         )
 
@@ -87,8 +87,8 @@ def onednn_product(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool
 
 
 def outer_product(left: Tensor, right: Tensor) -> Tensor:
-    """leftᵀ right [out, in] of left [rows, out] and right [rows, in]; the kernel is faster when its rows are long."""
-    if left.shape[1] * right.shape[1] < _WORTH:
+    """leftᵀ right [out, in] of left [rows, out] and right [rows, in]; in float32 the kernel prefers long rows."""
+    if left.dtype != torch.float32 or left.shape[1] * right.shape[1] < _WORTH:
         return left.T @ right
     if left.shape[1] <= right.shape[1]:
         return product(left.T, right.T)

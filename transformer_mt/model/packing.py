@@ -9,13 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer_mt.model.attention import Full, KeyValue, MultiHeadAttention, Rotate, softmax
+from transformer_mt.model.attention import (
+    Full,
+    KeyValue,
+    MultiHeadAttention,
+    Rotate,
+    join_heads,
+    softmax,
+    split_heads,
+)
 from transformer_mt.model.encoder_decoder import EncoderDecoder
 from transformer_mt.model.int8 import Int8Linear
 from transformer_mt.model.layers import LayerNorm, Residual, RMSNorm
+from transformer_mt.model.layout import Layout
 from transformer_mt.model.likeliest import Screen
 from transformer_mt.model.linear import Linear, fewest_rows, has_kernel, matmul, onednn_product, product
-from transformer_mt.model.masks import Layout
 from transformer_mt.model.scores import Dot
 
 _ROWS = 64  # of the products that the layout is for
@@ -105,32 +113,30 @@ class PackedAttention:
         bias = torch.cat([map_.bias * scale for map_, scale in zip(maps, scales, strict=True)])
         return _pack(weight, bias, self.precision)
 
-    def _split(self, maps: Tensor, count: int, layout: Layout | None) -> Tensor:
-        """[B, S, count · D], or [1, M, count · D] with a layout → [count, B, H, S, K]."""
-        if layout:
-            return layout.split(maps, count, self.heads)
-        return maps.view(*maps.shape[:2], count, self.heads, -1).permute(2, 0, 3, 1, 4)
-
     def project(self, memory: Tensor, layout: Layout | None = None) -> KeyValue:
         """As :meth:`MultiHeadAttention.project`."""
-        key, value = self._split(self.key_value(memory), 2, layout).contiguous()
+        key, value = split_heads(self.key_value(memory), 2, self.heads, layout).contiguous()
         return KeyValue(self.mix.prepare(key), value)
 
     def project_all(self, x: Tensor, rotate: Rotate | None, layout: Layout | None = None) -> tuple[Tensor, KeyValue]:
         """As :meth:`MultiHeadAttention.project_all`."""
-        query, key, value = self._split(self.all(x), 3, layout)
+        query, key, value = split_heads(self.all(x), 3, self.heads, layout)
         if rotate is not None:
             query, key = rotate(query), rotate(key)
         return query, KeyValue(self.mix.prepare(key), value)
 
-    def __call__(self, x: Tensor, memory: KeyValue, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, x: Tensor, memory: KeyValue, bias: Tensor | None, layout: Layout | None = None
+    ) -> tuple[Tensor, Tensor]:
         """As :meth:`MultiHeadAttention.forward`."""
-        return self.attend(self._split(self.query(x), 1, None)[0], memory, bias)
+        return self.attend(split_heads(self.query(x), 1, self.heads, layout)[0], memory, bias, layout)
 
-    def attend(self, query: Tensor, memory: KeyValue, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    def attend(
+        self, query: Tensor, memory: KeyValue, bias: Tensor | None, layout: Layout | None = None
+    ) -> tuple[Tensor, Tensor]:
         """As :meth:`MultiHeadAttention.attend`."""
         heads, weights = self._mix(query, memory, bias)
-        return self.output(heads.transpose(1, 2).flatten(2)), weights
+        return self.output(join_heads(heads, layout)), weights
 
     def to_itself(
         self, x: Tensor, bias: Tensor, rotate: Rotate | None, layout: Layout | None = None, *, causal: bool = False
@@ -141,7 +147,7 @@ class PackedAttention:
             heads = self.mix.among(query, memory, bias, causal=causal)
         else:
             heads, _ = self._mix(query, memory, bias)
-        return self.output(layout.join(heads) if layout else heads.transpose(1, 2).flatten(2))
+        return self.output(join_heads(heads, layout))
 
     def _mix(self, query: Tensor, memory: KeyValue, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Queries [B, H, T, K] → [B, H, T, K] and weights [B, H, T, S]."""

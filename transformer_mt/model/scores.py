@@ -32,8 +32,8 @@ class Dot(nn.Module):
 
     def forward(self, query: Tensor, prepared: Tensor) -> Tensor:
         """Query [..., T, K], prepared keys [..., S, K] → scores [..., T, S]."""
-        query = query if self.factor == 1.0 else query * self.factor
-        return matmul(query, prepared.transpose(-2, -1))
+        scores = matmul(query, prepared.transpose(-2, -1))
+        return scores if self.factor == 1.0 else scores.mul_(self.factor)
 
 
 class ScaledDot(Dot):

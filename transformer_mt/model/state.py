@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from transformer_mt.model.attention import KeyValue
-from transformer_mt.model.masks import Layout, attention_bias
+from transformer_mt.model.layout import Layout
+from transformer_mt.model.masks import attention_bias
 
 
 def filled_up(keys: int, head_width: int) -> int:
@@ -21,11 +22,11 @@ def filled_up(keys: int, head_width: int) -> int:
 
 @dataclass
 class Memory:
-    """The encoded source: hidden [B, S, D], or [1, M, D] with a layout; bias [B, 1, 1, S] (minus infinity: padding)."""
+    """The encoded source: hidden [1, M, D] as ``layout`` says; bias [B, 1, 1, S] (minus infinity: padding)."""
 
     hidden: Tensor
     bias: Tensor
-    layout: Layout | None
+    layout: Layout
 
 
 class Cache:

@@ -13,7 +13,8 @@ from transformer_mt.model.attention import KeyValue
 from transformer_mt.model.decoded import Decoded
 from transformer_mt.model.encoder_decoder import EncoderDecoder
 from transformer_mt.model.layers import DecoderLayer, Dropout, EncoderLayer, make_norm
-from transformer_mt.model.masks import Layout, attention_bias, causal_mask, padding_mask
+from transformer_mt.model.layout import ROWS, Layout
+from transformer_mt.model.masks import attention_bias, causal_mask, padding_mask
 from transformer_mt.model.positions import Learned, Rotary, Sinusoidal
 from transformer_mt.model.state import Cache, Memory, State, filled_up
 from transformer_mt.special import PAD
@@ -53,21 +54,30 @@ class Transformer(EncoderDecoder):
         """The longest sequence that the model has positions for; None when there is no limit."""
         return self.settings.max_positions if self.settings.positions == "learned" else None
 
-    def _embed(self, ids: Tensor, embedding: nn.Embedding, positions: nn.Module | None, start: int = 0) -> Tensor:
+    def _embed(
+        self,
+        ids: Tensor,
+        embedding: nn.Embedding,
+        positions: nn.Module | None,
+        start: int = 0,
+        layout: Layout | None = None,
+    ) -> Tensor:
+        """Ids [B, T] → [B, T, D], or [1, M, D] with a layout."""
         x = F.embedding(ids, embedding.weight) * math.sqrt(self.settings.width)
         if positions is not None:
             x = positions(x, start)
-        return self.dropout(x).to(self.precision)  # type: ignore[no-any-return]
+        return self.dropout(layout.strip(x) if layout else x).to(self.precision)  # type: ignore[no-any-return]
+
+    def _layout(self, ids: Tensor) -> Layout:
+        return Layout(ids != PAD, ROWS if self.training else 1)
 
     def encode(self, source: Tensor) -> Memory:
         """Encode source ids [B, S], filled up with PAD."""
-        layout = None
         if not self.training:
             source = F.pad(source, (0, filled_up(source.shape[1], self.head_width) - source.shape[1]), value=PAD)
-            layout = Layout(source != PAD)
-        x = self._embed(source, self.source_embedding, self.source_positions)  # [B, S, D]
+        layout = self._layout(source)
+        x = self._embed(source, self.source_embedding, self.source_positions, layout=layout)  # [1, M, D]
         bias = attention_bias(padding_mask(source, PAD), x.dtype)
-        x = layout.strip(x) if layout else x
         for layer in self.encoder:
             x = layer(x, bias, self.rotary, layout)
         return Memory(self.encoder_norm(x), bias, layout)
@@ -93,13 +103,14 @@ class Transformer(EncoderDecoder):
         self, memory: Memory, keys: list[KeyValue], target_in: Tensor, seen: list[Tensor] | None = None
     ) -> Tensor:
         """All target positions at once: target_in [B, T] → hidden [B, T, D]; ``seen`` gets each layer's attention."""
-        x = self._embed(target_in, self.target_embedding, self.target_positions)
+        layout = self._layout(target_in)
+        x = self._embed(target_in, self.target_embedding, self.target_positions, layout=layout)  # [1, M, D]
         causal = attention_bias(causal_mask(target_in.shape[1], x.device), x.dtype)
         for layer, source in zip(self.decoder, keys, strict=True):
-            x, weights = layer(x, causal, source, memory.bias, self.rotary)
+            x, weights = layer(x, causal, source, memory.bias, self.rotary, layout)
             if seen is not None:
                 seen.append(weights)
-        return self.decoder_norm(x)  # type: ignore[no-any-return]
+        return layout.place(self.decoder_norm(x))
 
     def _written(self, hidden: Tensor, target_in: Tensor) -> Tensor:
         """The likeliest token [B, T] at each position but the first, where the target's begins."""

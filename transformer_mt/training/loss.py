@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from transformer_mt.model.decoded import alignment_layer
+from transformer_mt.model.layout import ROWS
 from transformer_mt.model.linear import outer_product, product
 
 _HELD = 1 << 25  # bytes of logits that are held at once
@@ -66,32 +68,36 @@ class _FusedLoss(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, projection: Tensor, target: Tensor, smoothing: float, learning: bool
     ) -> tuple[Tensor, Tensor]:
-        vocabulary = len(projection)
+        vocabulary, real = len(projection), len(hidden)
         wrong, right = smoothing / (vocabulary - 1), 1 - smoothing
-        weight = projection.to(hidden.dtype)
+        hidden = F.pad(hidden, (0, 0, 0, -real % ROWS))  # [M', D]
+        weight = projection.to(hidden.dtype).T.contiguous()  # [D, V]: so both products are faster
         everything = projection.sum(0)  # [D]: hidden times it is the sum of a row's logits
-        hidden_gradient, weight_gradient = torch.empty_like(hidden), torch.zeros_like(projection)
+        hidden_gradient, weight_gradient = torch.empty_like(hidden), torch.empty_like(projection)
         smoothed = torch.zeros((), device=hidden.device)
-        nll = torch.empty(len(hidden), device=hidden.device)
-        held = max(1, _HELD // (vocabulary * hidden.element_size()))
-        for start in range(0, len(hidden), held):
+        nll = torch.empty(real, device=hidden.device)
+        held = max(1, _HELD // (vocabulary * hidden.element_size() * ROWS)) * ROWS
+        for start in range(0, real, held):
             rows, gold = hidden[start : start + held], target[start : start + held, None]
-            logits = product(rows, weight)  # [held, V]
-            chosen = logits.gather(1, gold)
+            logits = product(rows, weight.T)  # [held, V]
+            known, unknown = logits[: len(gold)], logits[len(gold) :]
+            chosen = known.gather(1, gold)
             # The gradient is p - q; what q is everywhere, ε/(V-1), is taken off at the end.
-            log_sum = _turn_to_gradient(logits, gold, right - wrong, learning)
+            log_sum = _turn_to_gradient(known, gold, right - wrong, learning)
             row_nll = (log_sum - chosen)[:, 0]
             all_nll = vocabulary * log_sum.sum() - rows.float().sum(0) @ everything
             nll[start : start + held] = row_nll
             smoothed += (right - wrong) * row_nll.sum() + wrong * all_nll
             if learning:
-                hidden_gradient[start : start + held] = product(logits, weight.T)
-                weight_gradient += outer_product(logits, rows)
-            del logits  # the next ones may have their room
+                unknown.zero_()
+                hidden_gradient[start : start + held] = product(logits, weight)
+                part = outer_product(logits, rows)
+                weight_gradient = weight_gradient.add_(part) if start else part.to(projection.dtype)
+            del logits, known, unknown  # the next ones may have their room
         if learning:
             hidden_gradient -= wrong * everything
             weight_gradient -= wrong * hidden.float().sum(0)
-        ctx.save_for_backward(hidden_gradient, weight_gradient)
+        ctx.save_for_backward(hidden_gradient[:real], weight_gradient)
         ctx.mark_non_differentiable(nll)
         return smoothed, nll
 
