@@ -87,14 +87,15 @@ SPY = """import sys, torch
 from transformer_mt import __main__ as mt
 from transformer_mt.training import trainer
 
-def seen(parameters, limit, clip=torch.nn.utils.clip_grad_norm_):
-    parameters = list(parameters)
-    if not hasattr(trainer, "done"):
+def seen(self, clip=trainer.Trainer._clip):
+    own = torch.cat([p.grad.flatten() for p in self.model.parameters()])
+    norm = clip(self)
+    if self.group.leads and not hasattr(trainer, "done"):
         trainer.done = True
-        torch.save(torch.cat([p.grad.flatten() for p in parameters]), {path!r})
-    return clip(parameters, limit)
+        torch.save(self._shards.gradients.sum(0) if self._shards else own, {path!r})
+    return norm
 
-trainer.nn.utils.clip_grad_norm_ = seen
+trainer.Trainer._clip = seen
 mt.main()
 """
 

@@ -57,6 +57,8 @@ class LayerNorm(nn.LayerNorm):
 
         A module costs more to call than a few rows to normalise.
         """
+        if self.weight.is_cpu:
+            precision = self.weight.dtype  # its kernel takes weights of another precision than the rest
         weight, bias = self.weight.to(precision), self.bias.to(precision)
         return partial(torch.layer_norm, normalized_shape=weight.shape, weight=weight, bias=bias, eps=self.eps)
 

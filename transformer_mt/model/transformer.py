@@ -66,7 +66,8 @@ class Transformer(EncoderDecoder):
         x = F.embedding(ids, embedding.weight) * math.sqrt(self.settings.width)
         if positions is not None:
             x = positions(x, start)
-        return self.dropout(layout.strip(x) if layout else x).to(self.precision)  # type: ignore[no-any-return]
+        x = x.to(self.precision)
+        return self.dropout(layout.strip(x) if layout else x)  # type: ignore[no-any-return]
 
     def _layout(self, ids: Tensor) -> Layout:
         return Layout(ids != PAD, ROWS if self.training else 1)

@@ -23,6 +23,7 @@ from transformer_mt.training.gradient import Gradient
 from transformer_mt.training.limits import Limits, Pace
 from transformer_mt.training.metrics import Metrics, Validation
 from transformer_mt.training.schedule import learning_rate
+from transformer_mt.training.shards import Shards, shards
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # signals that end a run after its step
 _BAD_STEPS = 3  # in a row without a finite gradient end the run
@@ -100,6 +101,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=model.precision == torch.float16)
         self.scaler.scale(torch.zeros((), device=self.device))  # it asks to be used before its gradients, if any, are
         self.group = group or Group()
+        self._shards: Shards | None = None
         self.gradient = Gradient(model, settings, self.scaler, seed, self.group.rank if self.group.size > 1 else None)
         self.limits = Limits(settings)
         self.progress = Progress()
@@ -139,6 +141,8 @@ class Trainer:
     def _run(self) -> str:
         walk = self.batches.walk(self.progress.position)
         self.model.train()
+        if not self.scaler.is_enabled():
+            self._shards = shards(self.group, self.model, self.optimizer)
         self._confer()
         self._validate_and_save()  # if a signal came before the validation of the last step was complete
         while self.ended_by is None:
@@ -191,13 +195,10 @@ class Trainer:
         """One step: the gradient of the mean loss per target token of the whole batch, clipped, and Adam."""
         tokens = sum(bucket.tokens for bucket in buckets)
         smoothed, nll = self.group.sum(self.gradient.add(self.group.share(buckets), step, tokens))
-        self.group.sum_gradients(self.model.parameters())
-        rate = learning_rate(step, self.settings, self.model.settings.width)
-        self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-        if math.isfinite(float(norm)) and math.isfinite(smoothed):
+        norm = self._clip()
+        if math.isfinite(norm) and math.isfinite(smoothed):
             for group in self.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = learning_rate(step, self.settings, self.model.settings.width)
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.progress.bad = 0
@@ -205,6 +206,16 @@ class Trainer:
         else:
             self._skip(step)
         self.optimizer.zero_grad(set_to_none=True)
+        if self._shards:
+            self.group.meet()  # with new weights, all of them
+
+    def _clip(self) -> float:
+        """Sum the gradients of all processes, and clip the sum; return its norm before."""
+        if self._shards:
+            return self._shards.clip(self.settings.clip_norm)
+        self.group.sum_gradients(self.model.parameters())
+        self.scaler.unscale_(self.optimizer)
+        return float(nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm))
 
     def _skip(self, step: int) -> None:
         """Leave the weights as they are after a loss or gradient that is not finite. Raises NumericsError.
@@ -336,20 +347,21 @@ class Trainer:
 
     def _average(self) -> None:
         """Validate the mean of the last ``keep_last`` steps, and save it if it is the best."""
-        own = {key: value.clone() for key, value in model_weights(self.model).items()}
+        own: dict[str, Tensor] = {}  # what the leader, which alone changes weights here, puts back
         names = self.group.lead(lambda: self._load_average(own))
         if names:
             if self._validate(f"average-{self.progress.step:06}"):
                 self.group.lead(lambda: self._keep_average(names))
-            load_weights(self.model, own, names[-1])
+            self.group.lead(lambda: load_weights(self.model, own, names[-1]))
 
     def _load_average(self, own: dict[str, Tensor]) -> list[str]:
-        """Give the model the mean of the last steps, ``own`` that of this one; return them, none if it is left out."""
+        """Give the model the mean of the last steps, and ``own`` its weights; return the steps, none if it is left out."""
         step = f"step-{self.progress.step:06}"
         names = [name for name in self.checkpoints.planned() if name != step]
         names = names[max(0, len(names) + 1 - self.settings.keep_last) :]
         if not names:
             return []
+        own.update({key: value.clone() for key, value in model_weights(self.model).items()})
         try:
             load_weights(self.model, self.checkpoints.average(names, own), "the average")
         except ArtefactError as error:
