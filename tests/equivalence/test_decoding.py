@@ -187,11 +187,14 @@ def test_a_wide_beam_is_exhaustive_search(alpha: float) -> None:
     ],
     ids=str,
 )
+@pytest.mark.parametrize("precision", [torch.float32, torch.int8], ids=str)
 @torch.inference_mode()
-def test_any_batch_gives_what_a_sentence_gives_alone(options: dict[str, Any], beam: int) -> None:
+def test_any_batch_gives_what_a_sentence_gives_alone(
+    precision: torch.dtype, options: dict[str, Any], beam: int
+) -> None:
     """Bit by bit, with neighbours of all lengths: ids, scores and all."""
     with patch.object(torch.cpu, "_is_vnni_supported", return_value=True):  # greedy search has its screen on any CPU
-        m = packed(model(vocabulary=150, scale=3, **options), torch.float32)
+        m = packed(model(vocabulary=150, scale=3, **options), precision)
     lengths = (3, 7, 2, 16, 17, 40, 5, 31, 4)
     batch = sources(*lengths, vocabulary=150)
 

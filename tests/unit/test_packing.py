@@ -69,6 +69,12 @@ def test_the_model_stays_as_it_was_and_shares_its_embeddings() -> None:
         assert value.dtype == torch.float32
 
 
+def test_a_lone_sentence_is_done_once_where_that_gives_the_same() -> None:
+    """Whole numbers are exact for any number of rows; float32's kernel is another for a single one."""
+    twice = {precision: packed(model(), precision).lone_row_twice for precision in CLOSE}
+    assert twice == {torch.float32: True, torch.bfloat16: False, torch.int8: False}
+
+
 def test_int8_by_hand() -> None:
     """Scales of 2 / 127 and 4 / 127 for x, 1 / 127 for W: 127 · 127, 64 · 127 and so on, scaled back."""
     linear = Int8Linear(torch.tensor([[1.0, 0.0], [0.5, -1.0]]), torch.tensor([10.0, 0.0]), relu=False)
