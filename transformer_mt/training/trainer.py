@@ -355,7 +355,7 @@ class Trainer:
             self.group.lead(lambda: load_weights(self.model, own, names[-1]))
 
     def _load_average(self, own: dict[str, Tensor]) -> list[str]:
-        """Give the model the mean of the last steps, and ``own`` its weights; return the steps, none to leave it out."""
+        """Give the model the mean of the last steps, and ``own`` its weights; return the steps, none if left out."""
         step = f"step-{self.progress.step:06}"
         names = [name for name in self.checkpoints.planned() if name != step]
         names = names[max(0, len(names) + 1 - self.settings.keep_last) :]
