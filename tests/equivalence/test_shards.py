@@ -1,7 +1,9 @@
 """Weights in memory that processes share become what one process would make of the sum of their gradients."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -87,6 +89,27 @@ def test_processes_update_what_one_would(size: int, tmp_path: Path) -> None:
             torch.testing.assert_close(ours, theirs.detach())
             for mine, kind in zip(moments, ("step", "exp_avg", "exp_avg_sq"), strict=True):
                 torch.testing.assert_close(mine, optimizer.state[theirs][kind])
+
+
+def refused(rank: int, size: int, folder: str) -> None:
+    """One process may not open what the leader has made; or the system has no such memory."""
+    os.environ["LOCAL_WORLD_SIZE"] = str(size)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
+    group = Group(rank, size, torch.device("cpu"))
+    with patch("torch.from_file", side_effect=RuntimeError) if rank == 1 else nullcontext():
+        assert group.memory(10) is None
+    with patch("os.memfd_create", side_effect=OSError):
+        assert group.memory(10) is None
+    memory = group.memory(10)
+    assert memory is not None
+    memory[rank] = rank + 1
+    group.meet()
+    assert memory.tolist() == [1, 2] + 8 * [0]
+    dist.destroy_process_group()
+
+
+def test_memory_is_shared_by_all_or_none(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(refused, (2, str(tmp_path)), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
 
 
 def test_one_process_and_several_machines_share_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

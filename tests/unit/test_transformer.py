@@ -1,6 +1,7 @@
 """The Transformer: shapes, causality, padding, every option."""
 
 import itertools
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from transformer_mt import config
 from transformer_mt.model.layers import Dropout
 from transformer_mt.model.transformer import Transformer
+from transformer_mt.special import PAD
 
 VOCABULARY = 37
 
@@ -111,6 +113,54 @@ def test_tokens_of_its_own_are_those_that_a_first_pass_finds_likeliest(places: l
     up, parameters = torch.randn_like(found), list(m.parameters())
     ours, theirs = (torch.autograd.grad(hidden, parameters, up) for hidden in (found, wanted))
     torch.testing.assert_close(ours, theirs)
+
+
+def test_a_padding_token_that_the_model_writes_is_no_padding() -> None:
+    """In training, whose layers see no padding, what it reads there and later is what it reads in decoding."""
+    m, source, target = model(dropout=0.0), ids(2, 5), ids(2, 7)
+    target[1, 5:] = PAD
+    written = ids(2, 7, seed=1)
+    written[:, 3] = PAD
+    own = torch.zeros(2, 7, dtype=torch.bool)
+    own[:, 3] = True
+    with patch.object(m, "_written", return_value=written):
+        found = m.train()(source, target, own=own).hidden
+    wanted = m.eval()(source, torch.where(own, written, target)).hidden
+    torch.testing.assert_close(found[target != PAD], wanted[target != PAD])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"norm_position": "post"},
+        {"positions": "rotary", "norm": "rms", "activation": "swiglu"},
+        {"positions": "learned", "max_positions": 9, "score": "additive"},
+        {"self_attention": "window", "window": 2},
+        {"self_attention": "linear"},
+    ],
+    ids=str,
+)
+def test_training_does_not_see_padding(options: dict[str, object]) -> None:
+    """The gradient of a padded batch, of hidden states and of attention, is the sum of its sentences' alone."""
+    m = model(**{"dropout": 0.0, "heads": 1, **options}).train()
+    lengths = ((5, 7), (3, 2), (1, 4))
+    source, target, up = ids(3, 5), ids(3, 7), torch.randn(3, 7, 22)
+    for row, (s, t) in enumerate(lengths):
+        source[row, s:], target[row, t:] = PAD, PAD
+
+    def gradients(rows: slice, s: int, t: int) -> tuple[torch.Tensor, ...]:
+        decoded = m(source[rows, :s], target[rows, :t], attention=True)
+        assert decoded.attention is not None
+        real = (target[rows, :t] != PAD)[:, None, :, None]
+        total = (decoded.hidden * up[rows, :t] * real[:, 0]).sum()
+        for weights in decoded.attention:
+            total = total + (weights.square() * real).sum()
+        return torch.autograd.grad(total, list(m.parameters()), materialize_grads=True)
+
+    alone = [gradients(slice(row, row + 1), s, t) for row, (s, t) in enumerate(lengths)]
+    for found, *parts in zip(gradients(slice(0, 3), 5, 7), *alone, strict=True):
+        torch.testing.assert_close(found, torch.stack(parts).sum(0), atol=2e-5, rtol=1e-4)
 
 
 def test_none_of_its_own_is_teacher_forcing() -> None:

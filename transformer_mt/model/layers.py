@@ -58,7 +58,7 @@ class LayerNorm(nn.LayerNorm):
         A module costs more to call than a few rows to normalise.
         """
         if self.weight.is_cpu:
-            precision = self.weight.dtype  # its kernel takes weights of another precision than the rest
+            precision = self.weight.dtype  # a CPU's kernel takes float32 weights whatever x is, and is faster so
         weight, bias = self.weight.to(precision), self.bias.to(precision)
         return partial(torch.layer_norm, normalized_shape=weight.shape, weight=weight, bias=bias, eps=self.eps)
 

@@ -6,49 +6,49 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ROWS = 64  # numbers of rows that are multiples of it come again: products have a kernel compiled for each new one
+ROWS = 64  # numbers of rows that are multiples of it come again: oneDNN compiles a kernel for each new one
 
 
 class Layout:
-    """The M real positions of a batch [B, S] as rows, and some more rows, which make M' of them.
+    """M rows: the real positions of a batch [B, S], and after them some more, at least one.
 
     Rows that are no position are zeros at first, and what stands in the padding is a copy of one of them: it is finite,
     nothing may come of it, and its gradient is taken to be zero.
     """
 
     def __init__(self, mask: Tensor, multiple: int = 1) -> None:
-        """The mask [B, S] is True where a position is real; M' > M is a ``multiple``."""
+        """The mask [B, S] is True where a position is real; M is a ``multiple``."""
         self.shape, flat = mask.shape, mask.flatten()
         real = flat.nonzero()[:, 0]
-        self.real, self.rows = len(real), -(-(len(real) + 1) // multiple) * multiple  # M, M'
-        out = F.pad(real, (0, self.rows - self.real))  # [M']: of B·S positions
-        into = torch.where(flat, flat.cumsum(0) - 1, self.real)  # [B·S]: of M' rows
+        self.real, self.rows = len(real), -(-(len(real) + 1) // multiple) * multiple  # rows: M
+        out = F.pad(real, (0, self.rows - self.real))  # [M]: of B·S positions
+        into = torch.where(flat, flat.cumsum(0) - 1, self.real)  # [B·S]: of M rows
         self._places = {(1, 1): (out, into)}
 
     def strip(self, x: Tensor) -> Tensor:
-        """X [B, S, D] → [1, M', D]."""
+        """X [B, S, D] → [1, M, D]."""
         return self.join(x[:, None])
 
     def place(self, x: Tensor) -> Tensor:
-        """X [1, M', D] → [B, S, D]."""
+        """X [1, M, D] → [B, S, D]."""
         return self.split(x, 1, 1)[0, :, 0]
 
     def split(self, maps: Tensor, count: int, heads: int) -> Tensor:
-        """Several maps [1, M', count · H · K] → [count, B, H, S, K]."""
+        """Several maps [1, M, count · H · K] → [count, B, H, S, K]."""
         out, into = self._of_heads(count, heads)
         rows = maps.reshape(self.rows * count * heads, -1)
         moved = _move(rows, into, out, None, self.real * count * heads)
         return moved.view(count, self.shape[0], heads, self.shape[1], -1)
 
     def join(self, heads: Tensor) -> Tensor:
-        """Heads [B, H, S, K] → [1, M', H · K]."""
+        """Heads [B, H, S, K] → [1, M, H · K]."""
         count = heads.shape[1]
         out, into = self._of_heads(1, count)
         rows = heads.reshape(-1, heads.shape[3])
         return _move(rows, out, into, self.real * count, None).view(1, self.rows, -1)
 
     def _of_heads(self, count: int, heads: int) -> tuple[Tensor, Tensor]:
-        """Where each of [M', count, H] rows comes from among [count, B, H, S], and each of those among the rows."""
+        """Where each of [M, count, H] rows comes from among [count, B, H, S], and each of those among the rows."""
         if (count, heads) not in self._places:
             out, into = self._places[1, 1]
             batch, length = self.shape

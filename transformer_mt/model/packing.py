@@ -43,7 +43,7 @@ def packed(model: Model, precision: torch.dtype) -> Model:
     for module in copy.modules():
         vars(module).update(module._modules)  # found at once, where a module looks elsewhere first
     copy.output = _pack(model.projection, None, precision)
-    copy.lone_row_twice = precision != torch.int8 and fewest_rows(model.projection.to(precision)) > 1
+    copy.lone_row_twice = precision == torch.float32 and fewest_rows(model.projection) == 2
     if precision == torch.float32 and model.projection.is_cpu and torch.cpu._is_vnni_supported():
         copy.screen = Screen(model.projection.detach(), copy.output)  # other CPUs are slow with integers
     return copy

@@ -69,14 +69,14 @@ class Transformer(EncoderDecoder):
         x = x.to(self.precision)
         return self.dropout(layout.strip(x) if layout else x)  # type: ignore[no-any-return]
 
-    def _layout(self, ids: Tensor) -> Layout:
-        return Layout(ids != PAD, ROWS if self.training else 1)
+    def _layout(self, real: Tensor) -> Layout:
+        return Layout(real, ROWS if self.training else 1)
 
     def encode(self, source: Tensor) -> Memory:
         """Encode source ids [B, S], filled up with PAD."""
         if not self.training:
             source = F.pad(source, (0, filled_up(source.shape[1], self.head_width) - source.shape[1]), value=PAD)
-        layout = self._layout(source)
+        layout = self._layout(source != PAD)
         x = self._embed(source, self.source_embedding, self.source_positions, layout=layout)  # [1, M, D]
         bias = attention_bias(padding_mask(source, PAD), x.dtype)
         for layer in self.encoder:
@@ -92,19 +92,25 @@ class Transformer(EncoderDecoder):
         """
         memory = self.encode(source)
         keys = self._source_keys(memory)
+        # What a model has written may have a padding token in it that is no padding: the target alone tells.
+        layout = self._layout(target_in != PAD if self.training else torch.ones_like(target_in, dtype=torch.bool))
         if own is not None:
             with torch.no_grad():
-                hidden = self._decode(memory, keys, target_in)
+                hidden = self._decode(memory, keys, target_in, layout)
                 target_in = torch.where(own, self._written(hidden, target_in), target_in)
         seen: list[Tensor] | None = [] if attention else None
-        hidden = self._decode(memory, keys, target_in, seen)
+        hidden = self._decode(memory, keys, target_in, layout, seen)
         return Decoded(hidden, seen and [weights[..., : source.shape[1]] for weights in seen])
 
     def _decode(
-        self, memory: Memory, keys: list[KeyValue], target_in: Tensor, seen: list[Tensor] | None = None
+        self,
+        memory: Memory,
+        keys: list[KeyValue],
+        target_in: Tensor,
+        layout: Layout,
+        seen: list[Tensor] | None = None,
     ) -> Tensor:
         """All target positions at once: target_in [B, T] → hidden [B, T, D]; ``seen`` gets each layer's attention."""
-        layout = self._layout(target_in)
         x = self._embed(target_in, self.target_embedding, self.target_positions, layout=layout)  # [1, M, D]
         causal = attention_bias(causal_mask(target_in.shape[1], x.device), x.dtype)
         for layer, source in zip(self.decoder, keys, strict=True):

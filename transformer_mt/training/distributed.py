@@ -1,7 +1,8 @@
 """Several processes that train one model: what they share, and what they decide together.
 
-``torchrun`` starts them. Each holds the whole model, takes its share of every batch, and adds its gradient to the
-others'. Everything else, text, validation, files and what is said, is the business of the first, the leader.
+``torchrun`` starts them. Each takes its share of every batch and adds its gradient to the others', for a model of its
+own or, on one machine, one that they share: see shards.py. Everything else, text, validation, files and what is said,
+is the business of the first, the leader.
 """
 
 import ctypes
@@ -113,9 +114,10 @@ class Group:
         here = os.environ.get("LOCAL_WORLD_SIZE") == str(self.size)
         if self.size == 1 or not here or self._device != torch.device("cpu") or not hasattr(os, "memfd_create"):
             return None
-        file = os.memfd_create("transformer_mt") if self.leads else None  # it goes with the last process
+        file, memory = None, None
+        with suppress(OSError):
+            file = os.memfd_create("transformer_mt") if self.leads else None  # it goes with the last process
         path = self.lead(lambda: f"/proc/{os.getpid()}/fd/{file}")
-        memory: torch.Tensor | None = None
         with suppress(OSError, RuntimeError):
             memory = torch.from_file(path, shared=True, size=numbers)
         (missed,) = self.any(memory is None)

@@ -70,10 +70,10 @@ class _FusedLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         vocabulary, real = len(projection), len(hidden)
         wrong, right = smoothing / (vocabulary - 1), 1 - smoothing
-        hidden = F.pad(hidden, (0, 0, 0, -real % ROWS))  # [M', D]
+        hidden = F.pad(hidden, (0, 0, 0, -real % ROWS))  # to rows that come again
         weight = projection.to(hidden.dtype).T.contiguous()  # [D, V]: so both products are faster
         everything = projection.sum(0)  # [D]: hidden times it is the sum of a row's logits
-        hidden_gradient, weight_gradient = torch.empty_like(hidden), torch.empty_like(projection)
+        hidden_gradient, weight_gradient = torch.empty_like(hidden), None
         smoothed = torch.zeros((), device=hidden.device)
         nll = torch.empty(real, device=hidden.device)
         held = max(1, _HELD // (vocabulary * hidden.element_size() * ROWS)) * ROWS
@@ -92,10 +92,11 @@ class _FusedLoss(torch.autograd.Function):
                 unknown.zero_()
                 hidden_gradient[start : start + held] = product(logits, weight)
                 part = outer_product(logits, rows)
-                weight_gradient = weight_gradient.add_(part) if start else part.to(projection.dtype)
+                weight_gradient = part.to(projection.dtype) if weight_gradient is None else weight_gradient.add_(part)
             del logits, known, unknown  # the next ones may have their room
         if learning:
             hidden_gradient -= wrong * everything
+            weight_gradient = torch.zeros_like(projection) if weight_gradient is None else weight_gradient
             weight_gradient -= wrong * hidden.float().sum(0)
         ctx.save_for_backward(hidden_gradient[:real], weight_gradient)
         ctx.mark_non_differentiable(nll)
