@@ -50,6 +50,9 @@ def model(vocabulary: int = 53, scale: float = 1.0, **options: object) -> Encode
         m = Transformer(config.Transformer.model_validate(small), vocabulary).eval()
     with torch.no_grad():
         m.projection.mul_(scale)  # greater weights make distributions less flat
+        for name, parameter in m.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(0, 0.1)  # it is 0 before training
     return m
 
 
@@ -181,18 +184,25 @@ def test_a_wide_beam_is_exhaustive_search(alpha: float) -> None:
     "options",
     [
         *({"heads": heads} for heads in (1, 2, 11, 22)),  # of widths 44, 22, 4 and 2
+        {"width": 64, "feed_forward": 80, "heads": 4},  # whose products have no special kernel for the last columns
+        {"norm_position": "post", "activation": "gelu"},
+        {"positions": "rotary", "norm": "rms", "activation": "swiglu"},
         {"self_attention": "window", "window": 3},
-        {"self_attention": "linear"},
+        *({"self_attention": "linear", "heads": heads} for heads in (1, 11)),
         *RECURRENT,
     ],
     ids=str,
 )
-@pytest.mark.parametrize("precision", [torch.float32, torch.int8], ids=str)
+@pytest.mark.parametrize(
+    ("precision", "by_sums"), [(torch.float32, True), (torch.float32, False), (torch.int8, True)], ids=str
+)
 @torch.inference_mode()
 def test_any_batch_gives_what_a_sentence_gives_alone(
-    precision: torch.dtype, options: dict[str, Any], beam: int
+    precision: torch.dtype, by_sums: bool, options: dict[str, Any], beam: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bit by bit, with neighbours of all lengths: ids, scores and all."""
+    """Bit by bit, with neighbours of all lengths: ids, scores and all; also where a row has no product by sums."""
+    if not by_sums:
+        monkeypatch.setattr("transformer_mt.model.packing.lone_row", lambda _: None)
     with patch.object(torch.cpu, "_is_vnni_supported", return_value=True):  # greedy search has its screen on any CPU
         m = packed(model(vocabulary=150, scale=3, **options), precision)
     lengths = (3, 7, 2, 16, 17, 40, 5, 31, 4)

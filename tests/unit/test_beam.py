@@ -29,7 +29,6 @@ class TableState:
 class TableModel:
     """A model that reads its distributions, (end, A, B) after each beginning, from a table; hidden are its logits."""
 
-    lone_row_twice = False
     position_limit: int | None = None
 
     def __init__(self, table: dict[tuple[int, ...], tuple[float, float, float]]) -> None:

@@ -49,15 +49,25 @@ def test_outer_product_in_either_order(left: int, right: int) -> None:
     torch.testing.assert_close(outer_product(a, b), a.T @ b)
 
 
-def test_few_rows_are_computed_as_many_are() -> None:
-    """A row alone is bit-equal to the same row among 33."""
+@pytest.mark.parametrize("by_sums", [True, False])
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("bias", [torch.arange(48.0).sin(), None], ids=["bias", "none"])
+@torch.inference_mode()
+def test_few_rows_are_computed_as_many_are(
+    bias: torch.Tensor | None, relu: bool, by_sums: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row alone is bit-equal to the same row among 33, where it has a product of its own and where it has none."""
+    if not by_sums:
+        monkeypatch.setattr("transformer_mt.model.packing.lone_row", lambda _: None)
     torch.manual_seed(1)
     x, weight = torch.randn(33, 64), torch.randn(48, 64)
-    linear = PackedLinear(weight, None, relu=False)
+    linear = PackedLinear(weight, bias, relu=relu)
     together = linear(x)
-    torch.testing.assert_close(together, F.linear(x, weight))
-    for rows in (1, 2, 5, 16):
+    wanted = F.linear(x, weight, bias)
+    torch.testing.assert_close(together, wanted.relu() if relu else wanted)
+    for rows in (0, 1, 2, 5, 16):
         assert torch.equal(linear(x[:rows]), together[:rows])
+    assert torch.equal(linear(x[None, None, 7]), together[None, None, 7])
 
 
 @pytest.mark.parametrize(("rows", "inside", "columns"), [(2, 44, 16), (1, 6, 64), (1, 64, 6), (5, 1, 64), (1, 399, 1)])

@@ -8,7 +8,6 @@ import torch
 from transformer_mt import config
 from transformer_mt.model.encoder_decoder import EncoderDecoder
 from transformer_mt.model.int8 import Int8Linear
-from transformer_mt.model.linear import HAS_ONEDNN
 from transformer_mt.model.packing import packed
 from transformer_mt.model.recurrent import Recurrent
 from transformer_mt.model.transformer import Transformer
@@ -68,13 +67,6 @@ def test_the_model_stays_as_it_was_and_shares_its_embeddings() -> None:
     for name, value in m.state_dict().items():
         assert torch.equal(value, before[name])
         assert value.dtype == torch.float32
-
-
-@pytest.mark.skipif(not HAS_ONEDNN, reason="other kernels want more rows than two")
-def test_a_lone_sentence_is_done_once_where_that_gives_the_same() -> None:
-    """Whole numbers are exact for any number of rows; float32's kernel is another for a single one."""
-    twice = {precision: packed(model(), precision).lone_row_twice for precision in CLOSE}
-    assert twice == {torch.float32: True, torch.bfloat16: False, torch.int8: False}
 
 
 def test_int8_by_hand() -> None:

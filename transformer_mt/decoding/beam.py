@@ -25,36 +25,36 @@ def beam_search(
     state = model.start(model.encode(source))
     # N is 1 before the first token, as all rows would be equal.
     ids = torch.full((len(alive),), BOS, device=device)
-    tokens = torch.empty(len(alive), 1, 0, dtype=torch.int64, device=device)  # [B, N, t]
     scores = torch.zeros(len(alive), 1, device=device)  # Σ log p, [B, N]
+    steps: list[tuple[list[int], list[int]]] = []  # the row that each row [B · N] continued, and its token
     while alive:
         hidden, state = model.step(ids, state)
-        logits = model.logits(hidden)
-        candidate_scores, parents, candidates = _candidates(logits, scores, beam, first=tokens.shape[2] == 0)
-        tokens = torch.cat((tokens.gather(1, _like(parents, tokens)), candidates[:, :, None]), dim=2)  # [B, 2N, t]
-        length = tokens.shape[2]
-        keep = []
-        for row, (sentence, row_ids, row_scores) in enumerate(
-            zip(alive, candidates[:, :beam].tolist(), candidate_scores[:, :beam].tolist(), strict=True)
-        ):
+        best, parents, tokens = _candidates(model.logits(hidden), scores, beam, first=not steps)
+        length, width = len(steps) + 1, scores.shape[1]
+        kept, changed = [], False
+        for row, (sentence, of_one) in enumerate(zip(alive, tokens[:, :beam].tolist(), strict=True)):
             last = length == limits[sentence]
-            for rank, (token, log_p) in enumerate(zip(row_ids, row_scores, strict=True)):
-                if (token == EOS or last) and log_p != float("-inf"):
-                    ids_ = tokens[row, rank, : length - (token == EOS)].tolist()
-                    finished[sentence].append(Hypothesis(ids_, log_p / length**length_penalty, log_p))
+            if last or EOS in of_one:
+                changed = True
+                for token, parent, log_p in zip(of_one, parents[row].tolist(), best[row].tolist(), strict=False):
+                    if (token == EOS or last) and log_p != float("-inf"):
+                        ids_ = _written(steps, row * width + parent) + [token] * (token != EOS)
+                        finished[sentence].append(Hypothesis(ids_, log_p / length**length_penalty, log_p))
             if not last and len(finished[sentence]) < wanted:
-                keep.append(row)
-        if not keep:
+                kept.append(row)
+        if not kept:
             break
-        keep = closing_ranks(keep)
-        kept = torch.tensor(keep, device=device)
-        alive = [alive[row] for row in keep]
-        # The first N candidates that go on: a stable sort puts those that end last.
-        going = (candidates[kept] == EOS).long().argsort(dim=1, stable=True)[:, :beam]  # [B', N]
-        state.select(kept[:, None] * scores.shape[1] + parents[kept].gather(1, going))
-        tokens = tokens[kept].gather(1, _like(going, tokens))
-        scores = candidate_scores[kept].gather(1, going)
-        ids = tokens[:, :, -1].flatten()
+        kept = closing_ranks(kept)
+        alive = [alive[row] for row in kept]
+        places = torch.tensor(kept, device=device)
+        if changed:
+            # The first N candidates that go on: a stable sort puts those that end last.
+            going = (tokens[places] == EOS).long().argsort(dim=1, stable=True)
+            best, parents, tokens = (x[places].gather(1, going) for x in (best, parents, tokens))
+        scores, ids = best[:, :beam], tokens[:, :beam].flatten()
+        rows = places[:, None] * width + parents[:, :beam]
+        state.select(rows)
+        steps.append((rows.flatten().tolist(), ids.tolist()))
     return [sorted(hypotheses, key=lambda h: -h.score)[:beam] for hypotheses in finished]
 
 
@@ -67,11 +67,15 @@ def _candidates(logits: Tensor, scores: Tensor, beam: int, *, first: bool) -> tu
         logits[:, EOS] = float("-inf")
     vocabulary = logits.shape[1]
     best, places = greatest(log_softmax_(logits).view(*scores.shape, vocabulary), scores, 2 * beam)
-    missing = 2 * beam - best.shape[1]
-    best, places = F.pad(best, (0, missing), value=float("-inf")), F.pad(places, (0, missing))
+    if missing := 2 * beam - best.shape[1]:
+        best, places = F.pad(best, (0, missing), value=float("-inf")), F.pad(places, (0, missing))
     return best, places // vocabulary, places % vocabulary
 
 
-def _like(index: Tensor, tokens: Tensor) -> Tensor:
-    """Index [B, M] repeated over the length of tokens [B, N, t], for gather."""
-    return index[:, :, None].expand(-1, -1, tokens.shape[2])
+def _written(steps: list[tuple[list[int], list[int]]], row: int) -> list[int]:
+    """The tokens that led to a row."""
+    ids = []
+    for rows, tokens in reversed(steps):
+        ids.append(tokens[row])
+        row = rows[row]
+    return ids[::-1]

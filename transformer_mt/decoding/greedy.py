@@ -21,15 +21,11 @@ def greedy(model: Decodable, source: Tensor, length_penalty: float = 1.0, *, sco
     ended = [False] * len(limits)
     alive = list(range(len(limits)))  # the sentence of each row
     ids = torch.full((len(limits),), BOS, device=source.device)
-    twice = len(alive) == 1 and model.lone_row_twice
-    if twice:
-        ids = ids.repeat(2)
-        state.select(torch.zeros(2, 1, dtype=torch.int64, device=source.device))
     length = 0
     while alive:
         hidden, state = model.step(ids, state)
         length += 1
-        ids, log_p = _likeliest(model, hidden[: len(alive)], may_end=length > 1, scored=scored)
+        ids, log_p = _likeliest(model, hidden, may_end=length > 1, scored=scored)
         going = []
         for row, (sentence, token, value) in enumerate(zip(alive, ids.tolist(), log_p, strict=True)):
             total[sentence] += value
@@ -45,8 +41,6 @@ def greedy(model: Decodable, source: Tensor, length_penalty: float = 1.0, *, sco
             alive, ids = [alive[row] for row in going], ids[kept]
             if going:
                 state.select(kept[:, None])
-        if twice:
-            ids = ids.repeat(2)
     return [
         Hypothesis(tokens, sum_ / (len(tokens) + end) ** length_penalty, sum_)
         for tokens, sum_, end in zip(written, total, ended, strict=True)

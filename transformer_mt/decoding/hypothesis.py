@@ -11,8 +11,6 @@ from transformer_mt.special import PAD
 class Decodable(Protocol):
     """The contract of decoding; the state has ``select(rows)``, see :class:`transformer_mt.model.state.State`."""
 
-    lone_row_twice: bool  # whether a step with a single row is better done with that row twice
-
     @property
     def position_limit(self) -> int | None:
         """The longest sequence that the model has positions for; None when there is no limit."""

@@ -39,7 +39,6 @@ class EncoderDecoder(nn.Module, ABC):
         # Other forms of the projection, for decoding: see packing.py.
         self.output: Callable[[Tensor], Tensor] | None = None
         self.screen: Screen | None = None
-        self.lone_row_twice = False  # in decoding, where that costs less than to fill up every product
 
     def _initialise(self) -> None:
         """Xavier for products (Glorot and Bengio 2010); embeddings with deviation D^-1/2, which √D then undoes."""

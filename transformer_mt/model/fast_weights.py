@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transformer_mt.model.attention import Full, KeyValue
+from transformer_mt.model.linear import matmul
 from transformer_mt.model.scores import Dot
 
 _CHUNK = 64  # positions that attend to one another in full, before their sums go into the matrix
@@ -29,7 +30,7 @@ class FastWeights(Full):
         if bias is not None:
             weights = weights * bias.float().exp()
         weights = weights / weights.sum(-1, keepdim=True).clamp_min(_LEAST)
-        return weights.to(memory.value.dtype) @ memory.value, weights
+        return matmul(weights.to(memory.value.dtype), memory.value), weights
 
     def among(self, query: Tensor, memory: KeyValue, bias: Tensor, *, causal: bool) -> Tensor:
         """As :meth:`Full.among`; the bias is looked at for padding only."""

@@ -11,7 +11,7 @@ from transformer_mt.config import Transformer
 from transformer_mt.model.attention import Full, KeyValue, MultiHeadAttention, Rotate
 from transformer_mt.model.fast_weights import FastWeights
 from transformer_mt.model.layout import Layout
-from transformer_mt.model.linear import Linear
+from transformer_mt.model.linear import Linear, silu
 from transformer_mt.model.scores import Dot, make_score
 from transformer_mt.model.state import Cache
 from transformer_mt.model.window import Window
@@ -99,7 +99,7 @@ class FeedForward(nn.Module):
         """X [B, T, D] → [B, T, D]."""
         hidden = self.inner(x)  # [B, T, F]
         if self.gate is not None:
-            hidden = F.silu(hidden) * self.gate(x)
+            hidden = silu(hidden) * self.gate(x)
         elif self.activation == "gelu":
             hidden = F.gelu(hidden)
         return self.outer(hidden)  # type: ignore[no-any-return]

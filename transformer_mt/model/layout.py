@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ROWS = 64  # numbers of rows that are multiples of it come again: oneDNN compiles a kernel for each new one
+ROWS = 16  # numbers of rows that are multiples of it come again, and leave no rest: oneDNN compiles a kernel for each
 
 
 class Layout:
@@ -16,11 +16,11 @@ class Layout:
     nothing may come of it, and its gradient is taken to be zero.
     """
 
-    def __init__(self, mask: Tensor, multiple: int = 1) -> None:
-        """The mask [B, S] is True where a position is real; M is a ``multiple``."""
+    def __init__(self, mask: Tensor) -> None:
+        """The mask [B, S] is True where a position is real; M is a multiple of ``ROWS``."""
         self.shape, flat = mask.shape, mask.flatten()
         real = flat.nonzero()[:, 0]
-        self.real, self.rows = len(real), -(-(len(real) + 1) // multiple) * multiple  # rows: M
+        self.real, self.rows = len(real), -(-(len(real) + 1) // ROWS) * ROWS  # rows: M
         out = F.pad(real, (0, self.rows - self.real))  # [M]: of B·S positions
         into = torch.where(flat, flat.cumsum(0) - 1, self.real)  # [B·S]: of M rows
         self._places = {(1, 1): (out, into)}

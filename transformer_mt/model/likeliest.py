@@ -55,10 +55,15 @@ class Screen:
         least = (maxima - missed).amax(1)  # that the likeliest word has for certain
         near = maxima + missed >= least[:, None]
         many = near.sum(1) > _MOST  # told by a row alone, as is how it is rounded
-        row, span = torch.where(near & ~many[:, None])
+        if some := bool(many.any()):
+            near[many] = False
+        row, span = torch.where(near)
         index, place = torch.where(spans[row, span] >= (least[row] - missed[row, span])[:, None])
-        found = self._greatest(hidden, row[index], (span[index] * SPAN + place).clamp_max_(len(self.weight) - 1))
-        if many.any():
+        words = (span[index] * SPAN + place).clamp_max_(len(self.weight) - 1)
+        if len(hidden) == len(words) == 1:
+            return words
+        found = self._greatest(hidden, row[index], words)
+        if some:
             found[many] = likeliest(self.logits(hidden[many]), may_end=may_end)
         return found
 

@@ -64,7 +64,8 @@ class _Affine(torch.autograd.Function):
             gradient = torch.ops.aten.threshold_backward(gradient, positive.view_as(gradient), 0)
         return (
             product(gradient, weight.T).view_as(x),
-            outer_product(gradient, x.reshape(len(gradient), -1)).to(ctx.precision),
+            # Gradients laid out alike are summed many times as fast.
+            outer_product(gradient, x.reshape(len(gradient), -1)).to(ctx.precision).contiguous(),
             gradient.sum(0).to(ctx.precision) if ctx.has_bias else None,
             None,
         )
@@ -87,12 +88,15 @@ def onednn_product(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool
 
 
 def outer_product(left: Tensor, right: Tensor) -> Tensor:
-    """leftᵀ right [out, in] of left [rows, out] and right [rows, in]; in float32 the kernel prefers long rows."""
+    """leftᵀ right [out, in] of left [rows, out] and right [rows, in], in memory perhaps as [in, out].
+
+    In float32 the kernel prefers long rows.
+    """
     if left.dtype != torch.float32 or left.shape[1] * right.shape[1] < _WORTH:
         return left.T @ right
     if left.shape[1] <= right.shape[1]:
         return product(left.T, right.T)
-    return product(right.T, left.T).T.contiguous()  # gradients laid out alike are summed many times as fast
+    return product(right.T, left.T).T
 
 
 def fewest_rows(weight: Tensor) -> int:
@@ -125,3 +129,8 @@ def sigmoid(x: Tensor) -> Tensor:
     PyTorch's own rounds the last elements of a tensor, which fill no vector of the CPU, differently.
     """
     return torch.sigmoid(x) if torch.is_grad_enabled() else torch.tanh(x / 2).add_(1).div_(2)
+
+
+def silu(x: Tensor) -> Tensor:
+    """x σ(x), likewise."""
+    return F.silu(x) if torch.is_grad_enabled() else x * sigmoid(x)

@@ -24,6 +24,7 @@ from transformer_mt.model.layers import LayerNorm, Residual, RMSNorm
 from transformer_mt.model.layout import Layout
 from transformer_mt.model.likeliest import Screen
 from transformer_mt.model.linear import Linear, fewest_rows, has_kernel, matmul, onednn_product, product
+from transformer_mt.model.lone_row import LoneRow, lone_row
 from transformer_mt.model.scores import Dot
 
 _ROWS = 64  # of the products that the layout is for
@@ -43,7 +44,6 @@ def packed(model: Model, precision: torch.dtype) -> Model:
     for module in copy.modules():
         vars(module).update(module._modules)  # found at once, where a module looks elsewhere first
     copy.output = _pack(model.projection, None, precision)
-    copy.lone_row_twice = precision == torch.float32 and fewest_rows(model.projection) == 2
     if precision == torch.float32 and model.projection.is_cpu and torch.cpu._is_vnni_supported():
         copy.screen = Screen(model.projection.detach(), copy.output)  # other CPUs are slow with integers
     return copy
@@ -64,7 +64,7 @@ def _pack_inside(module: nn.Module, precision: torch.dtype) -> None:
         else:
             _pack_inside(child, precision)
             if isinstance(child, Residual) and child.pre:
-                child.enter, child.leave = child.norm, torch.add  # type: ignore[assignment,method-assign]
+                child.enter, child.leave = child.norm, Tensor.add_  # type: ignore[assignment,method-assign]
 
 
 def _replace(module: nn.Module, name: str, function: Callable[..., Any]) -> None:
@@ -166,16 +166,30 @@ class PackedLinear:
     """x [..., in] → x Wᵀ + b [..., out], equal for a row whatever the others are (in float32 on a CPU)."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, relu: bool) -> None:
-        self.bias, self.relu = bias, relu
-        self.fewest = fewest_rows(weight) * weight.shape[1]  # an x of fewer numbers is filled up with rows of zeros
+        self.bias, self.relu, self.outside = bias, relu, len(weight)
+        self.fewest = fewest_rows(weight) * weight.shape[1]  # an x of fewer numbers is done otherwise, or filled up
         self.laid_out = weight.device.type == "cpu" and has_kernel(weight.dtype)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS) if self.laid_out else weight
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map the last dimension."""
         if x.numel() < self.fewest:
-            rows = F.pad(x.flatten(), (0, self.fewest - x.numel())).view(-1, x.shape[-1])
-            return self(rows)[: x.shape[:-1].numel()].view(*x.shape[:-1], -1)
+            return self._few(x)
         if self.laid_out:
             return onednn_product(x, self.weight, self.bias, relu=self.relu)
         return product(x, self.weight, self.bias, relu=self.relu)
+
+    def _few(self, x: Tensor) -> Tensor:
+        shape = (*x.shape[:-1], self.outside)
+        if self._alone is None or x.numel() != x.shape[-1]:
+            rows = F.pad(x.flatten(), (0, self.fewest - x.numel())).view(-1, x.shape[-1])
+            return self(rows)[: x.shape[:-1].numel()].view(shape)
+        output = self._alone(x)
+        if self.bias is not None:
+            output.add_(self.bias)
+        return (output.relu_() if self.relu else output).view(shape)
+
+    @cached_property
+    def _alone(self) -> LoneRow | None:
+        """The product of a single row, made when there is one."""
+        return lone_row(self.weight) if self.laid_out else None

@@ -82,21 +82,23 @@ class State:
     written: list[Cache]  # one a decoder layer
     memory: list[KeyValue]  # likewise, [B, H, S, K]
     memory_bias: Tensor  # [B, 1, 1, S]
-    ancestors: Tensor  # [B, N, rows written], True = may attend; unused while N is 1
+    ancestors: Tensor  # the bias [B, N, rows written], 0 = may attend, else minus infinity; unused while N is 1
     length: int = 0  # positions written
+    itself: Tensor | None = None  # what a new position adds to that bias, [N, N]; None while N is 1
 
     def advance(self) -> Tensor | None:
         """Make ready for the next position; the bias [B, 1, N, rows written] of attention to them, none if N is 1."""
-        sentences, beam, _ = self.ancestors.shape
         self.length += 1
-        if beam == 1:
+        if self.itself is None:
             return None
-        itself = torch.eye(beam, dtype=torch.bool, device=self.ancestors.device).expand(sentences, -1, -1)
-        self.ancestors = torch.cat((self.ancestors, itself), dim=2)
-        return attention_bias(self.ancestors[:, None], self.memory_bias.dtype)
+        self.ancestors = torch.cat((self.ancestors, self.itself.expand(len(self.ancestors), -1, -1)), dim=2)
+        return self.ancestors[:, None]
 
     def select(self, rows: Tensor) -> None:
-        """Keep ``rows`` [B', N], those of a sentence side by side; they may repeat or be fewer, and a lone one many."""
+        """Keep ``rows`` [B', N], those of a sentence side by side; they may repeat, and sentences be fewer.
+
+        N may become greater than 1 once, and stays what it is then.
+        """
         before, beam, positions = self.ancestors.shape
         sentences = rows[:, 0] // beam  # [B']
         if len(sentences) != before or not torch.equal(sentences, torch.arange(before, device=rows.device)):
@@ -106,6 +108,8 @@ class State:
             self.memory_bias = take(self.memory_bias, sentences)
             self.ancestors = self.ancestors[sentences]
         if beam == 1 < rows.shape[1]:
-            self.ancestors = self.ancestors.new_ones(*rows.shape, self.length)
+            self.ancestors = self.ancestors.new_zeros(*rows.shape, self.length)
+            eye = torch.eye(rows.shape[1], dtype=torch.bool, device=rows.device)
+            self.itself = attention_bias(eye, self.ancestors.dtype)
         elif beam > 1:
             self.ancestors = self.ancestors.gather(1, (rows % beam)[:, :, None].expand(-1, -1, positions))

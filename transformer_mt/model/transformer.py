@@ -13,7 +13,7 @@ from transformer_mt.model.attention import KeyValue
 from transformer_mt.model.decoded import Decoded
 from transformer_mt.model.encoder_decoder import EncoderDecoder
 from transformer_mt.model.layers import DecoderLayer, Dropout, EncoderLayer, make_norm
-from transformer_mt.model.layout import ROWS, Layout
+from transformer_mt.model.layout import Layout
 from transformer_mt.model.masks import attention_bias, causal_mask, padding_mask
 from transformer_mt.model.positions import Learned, Rotary, Sinusoidal
 from transformer_mt.model.state import Cache, Memory, State, filled_up
@@ -69,14 +69,11 @@ class Transformer(EncoderDecoder):
         x = x.to(self.precision)
         return self.dropout(layout.strip(x) if layout else x)  # type: ignore[no-any-return]
 
-    def _layout(self, real: Tensor) -> Layout:
-        return Layout(real, ROWS if self.training else 1)
-
     def encode(self, source: Tensor) -> Memory:
         """Encode source ids [B, S], filled up with PAD."""
         if not self.training:
             source = F.pad(source, (0, filled_up(source.shape[1], self.head_width) - source.shape[1]), value=PAD)
-        layout = self._layout(source != PAD)
+        layout = Layout(source != PAD)
         x = self._embed(source, self.source_embedding, self.source_positions, layout=layout)  # [1, M, D]
         bias = attention_bias(padding_mask(source, PAD), x.dtype)
         for layer in self.encoder:
@@ -93,7 +90,7 @@ class Transformer(EncoderDecoder):
         memory = self.encode(source)
         keys = self._source_keys(memory)
         # What a model has written may have a padding token in it that is no padding: the target alone tells.
-        layout = self._layout(target_in != PAD if self.training else torch.ones_like(target_in, dtype=torch.bool))
+        layout = Layout(target_in != PAD if self.training else torch.ones_like(target_in, dtype=torch.bool))
         if own is not None:
             with torch.no_grad():
                 hidden = self._decode(memory, keys, target_in, layout)
@@ -127,7 +124,7 @@ class Transformer(EncoderDecoder):
     def start(self, memory: Memory) -> State:
         """As :meth:`EncoderDecoder.start`."""
         keys = self._source_keys(memory)
-        nothing = torch.empty(len(memory.bias), 1, 0, dtype=torch.bool, device=memory.bias.device)
+        nothing = memory.bias.new_empty(len(memory.bias), 1, 0)
         return State([Cache(layer) for layer in keys], keys, memory.bias, nothing)
 
     def _source_keys(self, memory: Memory) -> list[KeyValue]:
