@@ -57,3 +57,19 @@ def test_another_order_of_sums_is_found_out(parts: int, monkeypatch: pytest.Monk
     monkeypatch.setattr(tried, "onednn_product", in_parts)
     torch.manual_seed(1)
     assert lone_row(laid_out(torch.randn(64, 256))) is None
+
+
+@onednn
+@pytest.mark.parametrize("outside", [1, 64, 2048])
+def test_it_is_compared_with_rows_among_others(outside: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many numbers a single row would give: oneDNN may have another kernel for it."""
+    rows: list[int] = []
+
+    def counted(x: torch.Tensor, *rest: torch.Tensor, relu: bool) -> torch.Tensor:
+        rows.append(len(x))
+        return onednn_product(x, *rest, relu=relu)
+
+    monkeypatch.setattr(tried, "onednn_product", counted)
+    lone_row(laid_out(torch.randn(outside, 32)))
+    assert len(rows) == 2
+    assert min(rows) >= 4

@@ -36,8 +36,8 @@ def lone_row(laid_out: Tensor) -> LoneRow | None:
     if laid_out.numel() > _LARGEST:
         return None
     turned = onednn_product(torch.eye(inside), laid_out, None, relu=False)
-    # Numbers whose products and sums all have to be rounded.
-    x = torch.arange(float(inside * -(-_TRIED // outside))).sin().view(-1, inside)
+    # Numbers whose products and sums all have to be rounded; of a single row oneDNN may have another kernel.
+    x = torch.arange(float(inside * max(4, _TRIED // outside))).sin().view(-1, inside)
     bias = torch.arange(float(outside)).cos()
     wanted = onednn_product(x, laid_out, bias, relu=True)
     for terms in _TERMS:

@@ -166,7 +166,7 @@ class PackedLinear:
     """x [..., in] → x Wᵀ + b [..., out], equal for a row whatever the others are (in float32 on a CPU)."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, relu: bool) -> None:
-        self.bias, self.relu, self.outside = bias, relu, len(weight)
+        self.bias, self.relu = bias, relu
         self.fewest = fewest_rows(weight) * weight.shape[1]  # an x of fewer numbers is done otherwise, or filled up
         self.laid_out = weight.device.type == "cpu" and has_kernel(weight.dtype)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS) if self.laid_out else weight
@@ -180,7 +180,7 @@ class PackedLinear:
         return product(x, self.weight, self.bias, relu=self.relu)
 
     def _few(self, x: Tensor) -> Tensor:
-        shape = (*x.shape[:-1], self.outside)
+        shape = (*x.shape[:-1], self.weight.shape[0])
         if self._alone is None or x.numel() != x.shape[-1]:
             rows = F.pad(x.flatten(), (0, self.fewest - x.numel())).view(-1, x.shape[-1])
             return self(rows)[: x.shape[:-1].numel()].view(shape)

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from transformer_mt.model.attention import KeyValue
 from transformer_mt.model.layout import Layout
-from transformer_mt.model.masks import attention_bias
 
 
 def filled_up(keys: int, head_width: int) -> int:
@@ -84,21 +83,19 @@ class State:
     memory_bias: Tensor  # [B, 1, 1, S]
     ancestors: Tensor  # the bias [B, N, rows written], 0 = may attend, else minus infinity; unused while N is 1
     length: int = 0  # positions written
-    itself: Tensor | None = None  # what a new position adds to that bias, [N, N]; None while N is 1
 
     def advance(self) -> Tensor | None:
         """Make ready for the next position; the bias [B, 1, N, rows written] of attention to them, none if N is 1."""
+        sentences, beam, _ = self.ancestors.shape
         self.length += 1
-        if self.itself is None:
+        if beam == 1:
             return None
-        self.ancestors = torch.cat((self.ancestors, self.itself.expand(len(self.ancestors), -1, -1)), dim=2)
+        itself = self.ancestors.new_full((beam, beam), float("-inf")).fill_diagonal_(0.0)
+        self.ancestors = torch.cat((self.ancestors, itself.expand(sentences, -1, -1)), dim=2)
         return self.ancestors[:, None]
 
     def select(self, rows: Tensor) -> None:
-        """Keep ``rows`` [B', N], those of a sentence side by side; they may repeat, and sentences be fewer.
-
-        N may become greater than 1 once, and stays what it is then.
-        """
+        """Keep ``rows`` [B', N], those of a sentence side by side; they may repeat or be fewer, and a lone one many."""
         before, beam, positions = self.ancestors.shape
         sentences = rows[:, 0] // beam  # [B']
         if len(sentences) != before or not torch.equal(sentences, torch.arange(before, device=rows.device)):
@@ -109,7 +106,5 @@ class State:
             self.ancestors = self.ancestors[sentences]
         if beam == 1 < rows.shape[1]:
             self.ancestors = self.ancestors.new_zeros(*rows.shape, self.length)
-            eye = torch.eye(rows.shape[1], dtype=torch.bool, device=rows.device)
-            self.itself = attention_bias(eye, self.ancestors.dtype)
         elif beam > 1:
             self.ancestors = self.ancestors.gather(1, (rows % beam)[:, :, None].expand(-1, -1, positions))
