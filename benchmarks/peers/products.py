@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.peers.meter import finish
-from transformer_mt.model.linear import has_kernel, onednn_product
+from transformer_mt.model.onednn import has_kernel, onednn_product
 
 
 def rate(precision: torch.dtype) -> float:

@@ -43,10 +43,38 @@ def test_gradient_by_finite_differences() -> None:
     assert torch.autograd.gradcheck(linear, torch.randn(2, 7, 3, dtype=torch.float64, requires_grad=True))
 
 
-@pytest.mark.parametrize(("left", "right"), [(3, 5), (5, 3), (257, 263), (263, 257)])
-def test_outer_product_in_either_order(left: int, right: int) -> None:
-    a, b = torch.randn(17, left), torch.randn(17, right)
-    torch.testing.assert_close(outer_product(a, b), a.T @ b)
+@pytest.mark.parametrize(
+    ("rows", "left", "right"), [(17, 3, 5), (65, 257, 263), (65, 263, 257)]
+)  # one small, two large
+def test_outer_product(rows: int, left: int, right: int) -> None:
+    torch.manual_seed(1)
+    a, b = torch.randn(rows, left), torch.randn(rows, right)
+    torch.testing.assert_close(outer_product(a, b).double(), a.double().T @ b.double(), atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [(2, 3), (160, 4)], ids=str)  # small, and large enough for oneDNN
+def test_products_of_a_batch_and_their_gradients(batch: tuple[int, int]) -> None:
+    """Of a transposed factor, as the keys are: those of float64, far closer than bfloat16 would come to them."""
+    torch.manual_seed(1)
+    left, right = torch.randn(*batch, 14, 64, requires_grad=True), torch.randn(*batch, 15, 64, requires_grad=True)
+    towards = torch.randn(*batch, 14, 15)
+    output = matmul(left, right.transpose(2, 3))
+    exact = left.double() @ right.double().transpose(2, 3)
+    found = torch.autograd.grad(output, (left, right), towards)
+    wanted = torch.autograd.grad(exact, (left, right), towards.double())
+    for ours, naive in zip((output, *found), (exact, *wanted), strict=True):
+        torch.testing.assert_close(ours.double(), naive.double(), atol=1e-5, rtol=1e-5)
+
+
+def test_products_of_matrices_that_many_share() -> None:
+    """Large, but one of the factors is repeated for each sentence: its gradient is summed over them."""
+    torch.manual_seed(1)
+    left, right = torch.randn(160, 4, 14, 64, requires_grad=True), torch.randn(4, 64, 32, requires_grad=True)
+    towards = torch.randn(160, 4, 14, 32)
+    found = torch.autograd.grad(matmul(left, right), (left, right), towards)
+    wanted = torch.autograd.grad(torch.einsum("bhtk,hks->bhts", left, right), (left, right), towards)
+    for ours, naive in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, naive, atol=1e-3, rtol=1e-5)
 
 
 @pytest.mark.parametrize("by_sums", [True, False])

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from transformer_mt.model import lone_row as tried
-from transformer_mt.model.linear import HAS_ONEDNN, onednn_product
 from transformer_mt.model.lone_row import LoneRow, lone_row
+from transformer_mt.model.onednn import HAS_ONEDNN, onednn_product
 
 onednn = pytest.mark.skipif(not HAS_ONEDNN, reason="there is nothing that it has to equal")
 SIZES = [(64, 64), (100, 52), (1, 64), (768, 256), (256, 1024), (96, 640), (128, 2048)]

@@ -6,22 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_mt.model.onednn import HAS_ONEDNN, KERNELS, onednn_product, products_by_onednn
+
 _WORTH = 1 << 16  # weights of a float32 product from which oneDNN is faster: it compiles a kernel for each new shape
+_MANY = 1 << 22  # likewise multiplications of a product in training alone, for there its kernel may depend on the rows
 _LOOP = 400  # multiplications, fewer than which PyTorch does for each pair of a batch by a loop
 _ONE_KERNEL = 16  # rows from which PyTorch's own float32 product takes one and the same kernel; oneDNN's does from 2
-HAS_ONEDNN = bool(torch.backends.mkldnn.is_available()) and hasattr(  # type: ignore[no-untyped-call]
-    torch.ops.mkldnn, "_linear_pointwise"
-)
-
-
-def has_kernel(precision: torch.dtype) -> bool:
-    """Whether oneDNN has products of that precision for this CPU."""
-    if precision == torch.bfloat16:
-        return HAS_ONEDNN and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return HAS_ONEDNN and precision == torch.float32
-
-
-_KERNELS = {precision for precision in (torch.float32, torch.bfloat16) if has_kernel(precision)}
 
 
 class Linear(nn.Linear):
@@ -64,8 +54,7 @@ class _Affine(torch.autograd.Function):
             gradient = torch.ops.aten.threshold_backward(gradient, positive.view_as(gradient), 0)
         return (
             product(gradient, weight.T).view_as(x),
-            # Gradients laid out alike are summed many times as fast.
-            outer_product(gradient, x.reshape(len(gradient), -1)).to(ctx.precision).contiguous(),
+            outer_product(gradient, x.reshape(len(gradient), -1)).to(ctx.precision),
             gradient.sum(0).to(ctx.precision) if ctx.has_bias else None,
             None,
         )
@@ -75,28 +64,23 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool
     """x [..., in] times weight [out, in] transposed; by oneDNN where that beats PyTorch's choice."""
     # In bfloat16 PyTorch's choice is oneDNN, too, but it copies a bias first, and has no ReLU inside.
     better = weight.numel() >= _WORTH if x.dtype == torch.float32 else bias is not None
-    if better and x.dtype in _KERNELS and x.is_cpu:
+    if better and x.dtype in KERNELS and x.is_cpu:
         return onednn_product(x, weight, bias, relu=relu)
     output = F.linear(x, weight, bias)
     return output.relu_() if relu else output
 
 
-def onednn_product(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool) -> Tensor:
-    """As :func:`product`, by oneDNN, which may have laid out the weight."""
-    after = "relu" if relu else "none"
-    return torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, after, [], "")  # type: ignore[no-any-return]
-
-
 def outer_product(left: Tensor, right: Tensor) -> Tensor:
-    """leftᵀ right [out, in] of left [rows, out] and right [rows, in], in memory perhaps as [in, out].
-
-    In float32 the kernel prefers long rows.
-    """
-    if left.dtype != torch.float32 or left.shape[1] * right.shape[1] < _WORTH:
+    """leftᵀ right [out, in] of left [rows, out] and right [rows, in]."""
+    if not _is_large(left.T, right):
         return left.T @ right
-    if left.shape[1] <= right.shape[1]:
-        return product(left.T, right.T)
-    return product(right.T, left.T).T
+    with products_by_onednn():
+        return left.T @ right
+
+
+def _is_large(left: Tensor, right: Tensor) -> bool:
+    """Whether oneDNN is faster with a float32 product than PyTorch's choice, though it has to compile its kernel."""
+    return left.is_cpu and left.dtype == torch.float32 and left.numel() * right.size(-1) >= _MANY
 
 
 def fewest_rows(weight: Tensor) -> int:
@@ -112,6 +96,8 @@ def matmul(left: Tensor, right: Tensor) -> Tensor:
     PyTorch takes that of plain products for a single pair, whose rounding depends on T; so one pair is made two. For
     fewer than 400 multiplications a pair it takes a plain loop, slower than to multiply and to sum.
     """
+    if torch.is_grad_enabled() and _is_large(left, right) and left.shape[:-2] == right.shape[:-2]:
+        return _Matmul.apply(left, right)  # type: ignore[no-any-return, no-untyped-call]
     if torch.is_grad_enabled() or not left.is_cpu:
         return left @ right
     rows, inside, columns = left.size(-2), left.size(-1), right.size(-1)
@@ -121,6 +107,22 @@ def matmul(left: Tensor, right: Tensor) -> Tensor:
         return left @ right
     pair = (x.reshape(1, *x.shape[-2:]).expand(2, -1, -1) for x in (left, right))
     return torch.bmm(*pair)[0].view(*left.shape[:-1], columns)
+
+
+class _Matmul(torch.autograd.Function):
+    """Large products and their gradients by oneDNN."""
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
+        ctx.save_for_backward(left, right)
+        with products_by_onednn():
+            return left @ right
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        left, right = ctx.saved_tensors
+        with products_by_onednn():
+            return gradients[0] @ right.mT, left.mT @ gradients[0]
 
 
 def sigmoid(x: Tensor) -> Tensor:

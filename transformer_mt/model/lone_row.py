@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from transformer_mt.model.linear import onednn_product
+from transformer_mt.model.onednn import onednn_product
 
 _LARGEST = 1 << 20  # weights; with more of them oneDNN is as fast, and needs no second copy
 _TERMS = (512, 1024)  # so many are added up at a time, the second in rows of more than 1,024

@@ -23,8 +23,9 @@ from transformer_mt.model.int8 import Int8Linear
 from transformer_mt.model.layers import LayerNorm, Residual, RMSNorm
 from transformer_mt.model.layout import Layout
 from transformer_mt.model.likeliest import Screen
-from transformer_mt.model.linear import Linear, fewest_rows, has_kernel, matmul, onednn_product, product
+from transformer_mt.model.linear import Linear, fewest_rows, matmul, product
 from transformer_mt.model.lone_row import LoneRow, lone_row
+from transformer_mt.model.onednn import has_kernel, onednn_product
 from transformer_mt.model.scores import Dot
 
 _ROWS = 64  # of the products that the layout is for

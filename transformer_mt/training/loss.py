@@ -96,7 +96,7 @@ class _FusedLoss(torch.autograd.Function):
             del logits, known, unknown  # the next ones may have their room
         if learning:
             hidden_gradient -= wrong * everything
-            weight_gradient = torch.zeros_like(projection) if weight_gradient is None else weight_gradient.contiguous()
+            weight_gradient = torch.zeros_like(projection) if weight_gradient is None else weight_gradient
             weight_gradient -= wrong * hidden.float().sum(0)
         ctx.save_for_backward(hidden_gradient[:real], weight_gradient)
         ctx.mark_non_differentiable(nll)
