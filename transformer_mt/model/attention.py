@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_mt.model.layout import Layout
-from transformer_mt.model.linear import Linear, matmul, together
+from transformer_mt.model.linear import Linear, matmul
 from transformer_mt.model.scores import Dot, ScaledDot
 
 _VECTOR = 16  # float32 numbers of a CPU's widest vectors
@@ -82,18 +82,18 @@ class MultiHeadAttention(nn.Module):
         self.heads, self.mix = heads, mix or Full(ScaledDot(width // heads))
         self.query, self.key, self.value, self.output = (Linear(width, width) for _ in range(4))
 
-    def _split(self, maps: Tensor, count: int, layout: Layout | None) -> Tensor:
+    def _split(self, x: Tensor, layout: Layout | None) -> Tensor:
         """In memory as in shape: else products of one sentence would have another kernel."""
-        return split_heads(maps, count, self.heads, layout).contiguous()
+        return split_heads(x, 1, self.heads, layout)[0].contiguous()
 
     def project(self, memory: Tensor, layout: Layout | None = None) -> KeyValue:
         """Keys and values of ``memory`` [B, S, D], or [1, M, D] with a layout."""
-        key, value = self._split(together(memory, self.key, self.value), 2, layout)
+        key, value = (self._split(map_(memory), layout) for map_ in (self.key, self.value))
         return KeyValue(self.mix.prepare(key), value)
 
     def project_all(self, x: Tensor, rotate: Rotate | None, layout: Layout | None = None) -> tuple[Tensor, KeyValue]:
-        """Queries [B, H, T, K], keys and values of x [B, T, D], by one product; ``rotate`` turns queries and keys."""
-        query, key, value = self._split(together(x, self.query, self.key, self.value), 3, layout)
+        """Queries [B, H, T, K], keys and values of x [B, T, D]; ``rotate`` turns queries and keys."""
+        query, key, value = (self._split(map_(x), layout) for map_ in (self.query, self.key, self.value))
         if rotate is not None:
             query, key = rotate(query), rotate(key)
         return query, KeyValue(self.mix.prepare(key), value)
@@ -105,7 +105,7 @@ class MultiHeadAttention(nn.Module):
 
         With a layout x and what is returned for it are [1, M, D].
         """
-        return self.attend(self._split(self.query(x), 1, layout)[0], memory, bias, layout)
+        return self.attend(self._split(self.query(x), layout), memory, bias, layout)
 
     def attend(
         self, query: Tensor, memory: KeyValue, bias: Tensor | None, layout: Layout | None = None

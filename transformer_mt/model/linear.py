@@ -29,12 +29,6 @@ class Linear(nn.Linear):
         return product(input, self.weight.to(input.dtype), bias, relu=self.relu)
 
 
-def together(x: Tensor, *maps: Linear) -> Tensor:
-    """Several maps of one x, by one product: x [..., in] → [..., out of the first + out of the second + ...]."""
-    weight, bias = torch.cat([map_.weight for map_ in maps]), torch.cat([map_.bias for map_ in maps])
-    return _Affine.apply(x, weight, bias, False)  # type: ignore[no-any-return, no-untyped-call]
-
-
 class _Affine(torch.autograd.Function):
     """The map with its gradient: all three products by the fastest kernel, weights rounded to x's precision."""
 
@@ -52,10 +46,12 @@ class _Affine(torch.autograd.Function):
         gradient = gradients[0].reshape(-1, len(weight))
         if positive is not None:
             gradient = torch.ops.aten.threshold_backward(gradient, positive.view_as(gradient), 0)
+        # Before the products: what was made just now is in the cache.
+        of_bias = gradient.sum(0).to(ctx.precision) if ctx.has_bias else None
         return (
             product(gradient, weight.T).view_as(x),
             outer_product(gradient, x.reshape(len(gradient), -1)).to(ctx.precision),
-            gradient.sum(0).to(ctx.precision) if ctx.has_bias else None,
+            of_bias,
             None,
         )
 
