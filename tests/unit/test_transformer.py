@@ -218,3 +218,20 @@ def test_dropout_repeats_with_its_seed() -> None:
     first = dropout(x)
     torch.manual_seed(5)
     assert torch.equal(first, dropout(x))
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+def test_dropout_is_added(precision: torch.dtype) -> None:
+    """To x what it leaves of y, and the gradient of y is left out where y was."""
+    torch.manual_seed(1)
+    x, y = (torch.randn(7, 11, dtype=precision, requires_grad=True) for _ in range(2))
+    towards = torch.randn(7, 11).to(precision)
+    summed = Dropout(0.5).add(x, y)
+    of_x, of_y = torch.autograd.grad(summed, (x, y), towards)
+    kept = summed.detach() != x.detach()
+    assert 0 < kept.sum() < kept.numel()
+    exact = (x.detach().float() + 2 * y.detach().float() * kept).to(precision)
+    torch.testing.assert_close(summed.detach(), exact)
+    assert torch.equal(of_x, towards)
+    assert torch.equal(of_y, 2 * towards * kept)
+    assert torch.equal(Dropout(0.5).eval().add(x, y), x + y)

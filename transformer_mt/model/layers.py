@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,19 +31,36 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """X of any shape; the identity outside training."""
-        return x * (self._kept(x) * self.scale) if self.training and self.threshold else x
+        return x * (self._kept(x).to(x.dtype) * self.scale) if self.training and self.threshold else x
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """X plus what dropout leaves of y."""
-        return torch.addcmul(x, y, self._kept(y), value=self.scale) if self.training and self.threshold else x + y
+        if not (self.training and self.threshold):
+            return x + y
+        return _Sum.apply(x, y, self._kept(y), self.scale)  # type: ignore[no-any-return, no-untyped-call]
 
     def _kept(self, x: Tensor) -> Tensor:
-        """1 for each element that stays, 0 for the others."""
+        """Bytes: 1 for each element that stays, 0 for the others."""
         if x.device.type != "cpu":
-            return torch.empty_like(x).bernoulli_(1 - self.threshold / 256)
+            return torch.empty_like(x, dtype=torch.uint8).bernoulli_(1 - self.threshold / 256)
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(1 << 63), None)
         # In place, a comparison makes bytes: booleans, and numbers of them, would take PyTorch ten times as long.
-        return words.view(torch.uint8)[: x.numel()].view(x.shape).ge_(self.threshold).to(x.dtype)
+        return words.view(torch.uint8)[: x.numel()].view(x.shape).ge_(self.threshold)
+
+
+class _Sum(torch.autograd.Function):
+    """X + y · kept · scale; for the gradient it keeps the bytes, a quarter of what their numbers take."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, kept: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(kept)
+        ctx.scale = scale
+        return torch.addcmul(x, y, kept.to(y.dtype), value=scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        gradient, kept = gradients[0], ctx.saved_tensors[0]
+        return gradient, kept.to(gradient.dtype).mul_(ctx.scale).mul_(gradient), None, None
 
 
 class LayerNorm(nn.LayerNorm):
