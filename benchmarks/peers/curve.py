@@ -44,14 +44,11 @@ def settings(config: Path, corpus: Path, valid: str, every: int) -> list[str]:
 
 def watch(command: list[str], folder: Path, bleu: float, minutes: float) -> list[Point]:
     """Run a command until a validation in ``folder/metrics.jsonl`` has that BLEU or the time is over."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     metrics, curve, log = folder / "metrics.jsonl", list[Point](), folder.with_suffix(".log")
     started = time.monotonic()
     with (
         log.open("w", encoding="utf-8") as file,
-        subprocess.Popen(
-            command, cwd=run.ROOT, env={**os.environ, **threads, "HF_HUB_OFFLINE": "1"}, stdout=file, stderr=file
-        ) as process,
+        subprocess.Popen(command, cwd=run.ROOT, env=run.environment(), stdout=file, stderr=file) as process,
     ):
         try:
             while process.poll() is None:

@@ -33,6 +33,7 @@ from benchmarks.peers.work import (
     WIDTH,
     Work,
 )
+from transformer_mt import ENVIRONMENT
 from transformer_mt.checkpoint import Checkpoints
 from transformer_mt.config import Decoding
 from transformer_mt.config_file import load_config
@@ -138,17 +139,23 @@ def train_weights(work: Work) -> None:
     safetensors.torch.save_file({**weights, "positions": sinusoids(512, WIDTH)}, FOLDER / "model.safetensors")
 
 
+def environment() -> dict[str, str]:
+    """Of a worker: one thread, no network, and nothing of what our package has set for itself when it was imported."""
+    inherited = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    return {**inherited, **threads, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+
+
 def measure(engine: str, module: str, *arguments: object) -> dict[str, Any]:
     """Run a worker in its engine's environment; its last line is the result. What it says else goes to a log."""
     log = FOLDER / "logs" / "-".join([module, *map(str, arguments)])
     log.parent.mkdir(exist_ok=True)
     command = [str(venvs.python(engine, FOLDER / "venvs")), "-m", f"benchmarks.peers.{module}", str(FOLDER)]
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     with log.open("w", encoding="utf-8") as file:
         done = subprocess.run(
             [*command, *map(str, arguments)],
             cwd=ROOT,
-            env={**os.environ, **threads, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
+            env=environment(),
             stdout=subprocess.PIPE,
             stderr=file,
             text=True,

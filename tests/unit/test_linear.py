@@ -1,5 +1,8 @@
 """The affine map and its gradient, by whatever kernel, are those of the naive formula."""
 
+from contextlib import nullcontext
+from unittest.mock import Mock
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -64,6 +67,22 @@ def test_products_of_a_batch_and_their_gradients(batch: tuple[int, int]) -> None
     wanted = torch.autograd.grad(exact, (left, right), towards.double())
     for ours, naive in zip((output, *found), (exact, *wanted), strict=True):
         torch.testing.assert_close(ours.double(), naive.double(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("sentences", "given"), [(160, True), (2, False)])
+def test_large_products_in_float32_are_given_to_onednn(
+    sentences: int, given: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forward and backward; small ones are not, whose kernel takes longer to compile."""
+    asked = Mock(side_effect=nullcontext)
+    monkeypatch.setattr("transformer_mt.model.linear.products_by_onednn", asked)
+    left, right = (torch.randn(sentences, 4, 14, 64, requires_grad=True) for _ in range(2))
+    torch.autograd.grad(matmul(left, right.transpose(2, 3)).sum(), (left, right))
+    assert asked.call_count == 2 * given
+    outer_product(torch.randn(100 * sentences, 64), torch.randn(100 * sentences, 32))
+    assert asked.call_count == 3 * given
+    matmul(left.bfloat16(), right.transpose(2, 3).bfloat16())
+    assert asked.call_count == 3 * given
 
 
 def test_products_of_matrices_that_many_share() -> None:

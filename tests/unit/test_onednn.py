@@ -1,5 +1,7 @@
 """oneDNN is given float32 products where it computes them in float32, and nowhere else."""
 
+import platform
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -30,11 +32,32 @@ def test_nothing_is_rounded(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(product, exact, atol=0, rtol=1e-6)
 
 
-def test_the_setting_is_as_before_afterwards() -> None:
+def test_the_setting_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     """After an error, too."""
+    monkeypatch.setattr(onednn, "_is_exact", lambda: True)
     before = SETTING.fp32_precision
     with pytest.raises(RuntimeError), products_by_onednn():
+        assert SETTING.fp32_precision == "bf16" != before
         torch.ones(2, 3) @ torch.ones(2, 3)
+    assert SETTING.fp32_precision == before
+
+
+def test_threads_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that came in between would leave behind what it found: the setting of the other."""
+    monkeypatch.setattr(onednn, "_is_exact", lambda: True)
+    before = SETTING.fp32_precision
+    came = threading.Event()
+
+    def another() -> None:
+        with products_by_onednn():
+            came.set()
+
+    other = threading.Thread(target=another)
+    with products_by_onednn():
+        other.start()
+        assert not came.wait(0.05)
+    other.join()
+    assert came.is_set()
     assert SETTING.fp32_precision == before
 
 
@@ -49,7 +72,8 @@ def test_cpus_that_round_are_left_alone(
     if given and not onednn._is_exact():
         pytest.skip("this CPU rounds")
     onednn._is_exact.cache_clear()
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": architecture, "amx_tile": amx})
+    monkeypatch.setattr(platform, "machine", lambda: architecture)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     before = SETTING.fp32_precision
     with products_by_onednn():
         assert (SETTING.fp32_precision != before) == given
@@ -57,8 +81,9 @@ def test_cpus_that_round_are_left_alone(
 
 def test_a_cpu_that_rounds_all_the_same_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it says of itself: a product is looked at."""
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", "amx_tile": False})
-    monkeypatch.setattr(torch, "full", lambda shape, value: torch.ones(shape))  # as rounded to bfloat16
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch, "full", lambda shape, value, **_: torch.ones(shape))  # as rounded to bfloat16
     before = SETTING.fp32_precision
     with products_by_onednn():
         assert SETTING.fp32_precision == before

@@ -31,7 +31,7 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """X of any shape; the identity outside training."""
-        return x * (self._kept(x).to(x.dtype) * self.scale) if self.training and self.threshold else x
+        return x * self._kept(x).to(x.dtype) * self.scale if self.training and self.threshold else x
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """X plus what dropout leaves of y."""
@@ -49,7 +49,7 @@ class Dropout(nn.Module):
 
 
 class _Sum(torch.autograd.Function):
-    """X + y · kept · scale; for the gradient it keeps the bytes, a quarter of what their numbers take."""
+    """X + y · kept · scale; for the gradient it keeps the bytes, which are smaller than numbers."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, kept: Tensor, scale: float) -> Tensor:
@@ -60,7 +60,7 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         gradient, kept = gradients[0], ctx.saved_tensors[0]
-        return gradient, kept.to(gradient.dtype).mul_(ctx.scale).mul_(gradient), None, None
+        return gradient, kept.to(gradient.dtype).mul_(gradient).mul_(ctx.scale), None, None
 
 
 class LayerNorm(nn.LayerNorm):

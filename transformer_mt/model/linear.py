@@ -92,7 +92,7 @@ def matmul(left: Tensor, right: Tensor) -> Tensor:
     PyTorch takes that of plain products for a single pair, whose rounding depends on T; so one pair is made two. For
     fewer than 400 multiplications a pair it takes a plain loop, slower than to multiply and to sum.
     """
-    if torch.is_grad_enabled() and _is_large(left, right) and left.shape[:-2] == right.shape[:-2]:
+    if torch.is_grad_enabled() and _is_large(left, right):
         return _Matmul.apply(left, right)  # type: ignore[no-any-return, no-untyped-call]
     if torch.is_grad_enabled() or not left.is_cpu:
         return left @ right
@@ -118,7 +118,7 @@ class _Matmul(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         left, right = ctx.saved_tensors
         with products_by_onednn():
-            return gradients[0] @ right.mT, left.mT @ gradients[0]
+            return gradients[0] @ right.mT, left.mT @ gradients[0]  # PyTorch sums them over what was repeated
 
 
 def sigmoid(x: Tensor) -> Tensor:
