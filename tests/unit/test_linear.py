@@ -46,10 +46,9 @@ def test_gradient_by_finite_differences() -> None:
     assert torch.autograd.gradcheck(linear, torch.randn(2, 7, 3, dtype=torch.float64, requires_grad=True))
 
 
-@pytest.mark.parametrize(
-    ("rows", "left", "right"), [(17, 3, 5), (65, 257, 263), (65, 263, 257)]
-)  # one small, two large
+@pytest.mark.parametrize(("rows", "left", "right"), [(17, 3, 5), (65, 257, 263), (65, 263, 257)])
 def test_outer_product(rows: int, left: int, right: int) -> None:
+    """Of a few multiplications, and of so many that oneDNN is asked."""
     torch.manual_seed(1)
     a, b = torch.randn(rows, left), torch.randn(rows, right)
     torch.testing.assert_close(outer_product(a, b).double(), a.double().T @ b.double(), atol=1e-4, rtol=1e-5)

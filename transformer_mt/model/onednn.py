@@ -9,6 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+_ONE_AT_A_TIME = threading.Lock()
 HAS_ONEDNN = bool(torch.backends.mkldnn.is_available()) and hasattr(  # type: ignore[no-untyped-call]
     torch.ops.mkldnn, "_linear_pointwise"
 )
@@ -21,7 +22,6 @@ def has_kernel(precision: torch.dtype) -> bool:
     return HAS_ONEDNN and precision == torch.float32
 
 
-_ONE_AT_A_TIME = threading.Lock()
 KERNELS = {precision for precision in (torch.float32, torch.bfloat16) if has_kernel(precision)}
 
 
