@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 __all__ = ["Translator", "Wanted"]
 
-# What torch reads when it is imported. oneDNN is to keep 24 compiled kernels, not 1024: training meets a new shape in
+# What torch reads when it is imported. oneDNN is to keep 40 compiled kernels, not 1024: training meets a new shape in
 # nearly every batch; to compile its kernels takes a fiftieth of the time, to keep them hundreds of megabytes. Tensors
 # of 2 MB and more get huge pages: float32 training does 1.013 times as much. Torch would warn where Linux has none.
-ENVIRONMENT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "24", "LRU_CACHE_CAPACITY": "24"}
+ENVIRONMENT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "40", "LRU_CACHE_CAPACITY": "40"}
 if os.access("/sys/kernel/mm/transparent_hugepage", os.F_OK):
     ENVIRONMENT["THP_MEM_ALLOC_ENABLE"] = "1"
 for _name, _value in ENVIRONMENT.items():

@@ -62,7 +62,7 @@ def test_masks_by_hand() -> None:
     ids = torch.tensor([[5, 6, 0], [7, 0, 0]])
     assert padding_mask(ids, 0).tolist() == [[[[True, True, False]]], [[[True, False, False]]]]
     assert causal_mask(3, torch.device("cpu")).tolist() == [[True, False, False], [True, True, False], [True] * 3]
-    assert attention_bias(torch.tensor([True, False]), torch.float32).tolist() == [0.0, float("-inf")]
+    assert attention_bias(torch.tensor([True, False])).tolist() == [0.0, float("-inf")]
 
 
 def attention(width: int, heads: int) -> MultiHeadAttention:
@@ -95,7 +95,7 @@ def test_equals_naive_loops() -> None:
     x, memory = torch.randn(2, 5, 22).double(), torch.randn(2, 7, 22).double()
     allowed = torch.rand(2, 5, 7) < 0.6
     allowed[:, :, 3] = True
-    bias = attention_bias(allowed[:, None], torch.float64)
+    bias = attention_bias(allowed[:, None])
     ours, _ = layer(x, layer.project(memory), bias)
     torch.testing.assert_close(ours, naive(layer, x, memory, allowed), atol=1e-6, rtol=1e-6)
 

@@ -35,14 +35,14 @@ def compare(length: int, real: list[int], *, causal: bool) -> None:
     allowed = causal_mask(length, mask.device) if causal else mask[:, None, None]
     mix = FastWeights()
     memory = KeyValue(mix.prepare(key), value)
-    found = mix.among(query, memory, attention_bias(allowed, torch.float32), causal=causal)
+    found = mix.among(query, memory, attention_bias(allowed), causal=causal)
     wanted = dense(query, key, value, allowed)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
     leaves, up = (query, key, value), torch.randn_like(found)
     ours, theirs = (torch.autograd.grad(output, leaves, up, retain_graph=True) for output in (found, wanted))
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
     # Written out, as decoding and what is looked at do it, it is the same.
-    torch.testing.assert_close(mix(query, memory, attention_bias(allowed, torch.float32))[0], wanted)
+    torch.testing.assert_close(mix(query, memory, attention_bias(allowed))[0], wanted)
 
 
 @given(length=st.integers(1, 150), short=st.integers(0, 150), causal=st.booleans())
@@ -73,7 +73,7 @@ def test_features_are_elu_plus_one() -> None:
 def test_features_that_vanish_give_no_nan(causal: bool) -> None:
     query, key, value = (x.detach().bfloat16() for x in example(2, 70))
     mix = FastWeights()
-    bias = attention_bias(causal_mask(70, key.device) if causal else torch.ones(2, 1, 1, 70).bool(), torch.bfloat16)
+    bias = attention_bias(causal_mask(70, key.device) if causal else torch.ones(2, 1, 1, 70).bool())
     found = mix.among(query - 200, KeyValue(mix.prepare(key - 200), value), bias, causal=causal)
     assert found.dtype == torch.bfloat16
     assert found.isfinite().all()

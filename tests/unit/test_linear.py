@@ -66,6 +66,7 @@ def test_products_of_a_batch_and_their_gradients(batch: tuple[int, int]) -> None
     wanted = torch.autograd.grad(exact, (left, right), towards.double())
     for ours, naive in zip((output, *found), (exact, *wanted), strict=True):
         torch.testing.assert_close(ours.double(), naive.double(), atol=1e-5, rtol=1e-5)
+    assert found[1].is_contiguous()  # as the keys are
 
 
 @pytest.mark.parametrize(("sentences", "given"), [(160, True), (2, False)])

@@ -42,7 +42,7 @@ def test_equals_the_formula(radius: int) -> None:
     query, source = torch.randn(2, 5, D, requires_grad=True), torch.randn(2, 11, D, requires_grad=True)
     lengths = (11, 4)
     real = torch.arange(11) < torch.tensor(lengths)[:, None]
-    output, weights = mix(query, KeyValue(mix.prepare(source), source), attention_bias(real[:, None], torch.float32))
+    output, weights = mix(query, KeyValue(mix.prepare(source), source), attention_bias(real[:, None]))
     score = mix.score
     assert isinstance(score, General)
     keys = source @ score.key.weight.T

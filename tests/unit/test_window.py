@@ -40,9 +40,7 @@ def compare(length: int, radius: int, real: list[int], *, causal: bool) -> None:
     query, key, value = example(length, batch=len(real))
     mask = torch.arange(length) < torch.tensor(real)[:, None]  # [B, S]
     bias = causal_mask(length, mask.device) if causal else mask[:, None, None]
-    found = Window(ScaledDot(K), radius).among(
-        query, KeyValue(key, value), attention_bias(bias, torch.float64), causal=causal
-    )
+    found = Window(ScaledDot(K), radius).among(query, KeyValue(key, value), attention_bias(bias), causal=causal)
     allowed = band(length, radius, causal=causal)
     wanted = dense(query, key, value, allowed if causal else allowed & mask[:, None, None])
     assert found.isfinite().all()

@@ -28,7 +28,7 @@ class FastWeights(Full):
         """As :meth:`Full.forward`: the weights are φ(q) · φ(k), divided by their sum."""
         weights = self.score(features(query), memory.key).float()
         if bias is not None:
-            weights = weights * bias.float().exp()
+            weights = weights * bias.exp()
         weights = weights / weights.sum(-1, keepdim=True).clamp_min(_LEAST)
         return matmul(weights.to(memory.value.dtype), memory.value), weights
 

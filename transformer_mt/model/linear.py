@@ -1,5 +1,6 @@
 """The affine map: fast products, and for decoding such that do not depend on what else is in the batch."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -68,15 +69,14 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool
 
 def outer_product(left: Tensor, right: Tensor) -> Tensor:
     """leftᵀ right [out, in] of left [rows, out] and right [rows, in]."""
-    if not _is_large(left.T, right):
-        return left.T @ right
-    with products_by_onednn():
+    with _by_the_fastest(left.T, right):
         return left.T @ right
 
 
-def _is_large(left: Tensor, right: Tensor) -> bool:
-    """Whether oneDNN is faster with a float32 product than PyTorch's choice, though it has to compile its kernel."""
-    return left.is_cpu and left.dtype == torch.float32 and left.numel() * right.size(-1) >= _MANY
+def _by_the_fastest(left: Tensor, right: Tensor) -> AbstractContextManager[None]:
+    """Within it, a large float32 product is oneDNN's, which is faster though it has to compile its kernel."""
+    large = left.is_cpu and left.dtype == torch.float32 and left.numel() * right.size(-1) >= _MANY
+    return products_by_onednn() if large else nullcontext()
 
 
 def fewest_rows(weight: Tensor) -> int:
@@ -92,10 +92,10 @@ def matmul(left: Tensor, right: Tensor) -> Tensor:
     PyTorch takes that of plain products for a single pair, whose rounding depends on T; so one pair is made two. For
     fewer than 400 multiplications a pair it takes a plain loop, slower than to multiply and to sum.
     """
-    if torch.is_grad_enabled() and _is_large(left, right):
-        return _Matmul.apply(left, right)  # type: ignore[no-any-return, no-untyped-call]
-    if torch.is_grad_enabled() or not left.is_cpu:
+    if not left.is_cpu:
         return left @ right
+    if torch.is_grad_enabled():
+        return _Matmul.apply(left, right)  # type: ignore[no-any-return, no-untyped-call]
     rows, inside, columns = left.size(-2), left.size(-1), right.size(-1)
     if rows * inside * columns < _LOOP and left.dtype == torch.float32:
         return (left[..., None] * right[..., None, :, :]).sum(-2)
@@ -106,19 +106,22 @@ def matmul(left: Tensor, right: Tensor) -> Tensor:
 
 
 class _Matmul(torch.autograd.Function):
-    """Large products and their gradients by oneDNN."""
+    """Products and their gradients; that of a transposed factor is laid out as the factor is."""
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
         ctx.save_for_backward(left, right)
-        with products_by_onednn():
+        with _by_the_fastest(left, right):
             return left @ right
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         left, right = ctx.saved_tensors
-        with products_by_onednn():
-            return gradients[0] @ right.mT, left.mT @ gradients[0]  # PyTorch sums them over what was repeated
+        gradient = gradients[0]
+        with _by_the_fastest(left, right):
+            of_left = gradient @ right.mT
+            of_right = (gradient.mT @ left).mT if right.mT.is_contiguous() else left.mT @ gradient
+        return of_left, of_right  # PyTorch sums them over what was repeated
 
 
 def sigmoid(x: Tensor) -> Tensor:

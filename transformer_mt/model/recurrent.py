@@ -109,7 +109,7 @@ class Recurrent(EncoderDecoder):
         states = list(torch.tanh(self.first(end)).chunk(len(self.decoder), dim=1))
         if self.settings.attention == "none":
             x, real = end[:, None], real[:, :1]
-        return RecurrentMemory(KeyValue(self.attention.prepare(x), x), attention_bias(real[:, None], x.dtype), states)
+        return RecurrentMemory(KeyValue(self.attention.prepare(x), x), attention_bias(real[:, None]), states)
 
     def forward(
         self, source: Tensor, target_in: Tensor, *, own: Tensor | None = None, attention: bool = False
@@ -137,7 +137,7 @@ class Recurrent(EncoderDecoder):
 
     def start(self, memory: RecurrentMemory) -> RecurrentState:
         """As :meth:`EncoderDecoder.start`."""
-        nothing = memory.bias.new_zeros(len(memory.bias), self.settings.width)
+        nothing = memory.source.value.new_zeros(len(memory.bias), self.settings.width)
         return RecurrentState(memory.source, memory.bias, list(memory.states), nothing)
 
     def step(self, ids: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:

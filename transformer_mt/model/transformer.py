@@ -75,7 +75,7 @@ class Transformer(EncoderDecoder):
             source = F.pad(source, (0, filled_up(source.shape[1], self.head_width) - source.shape[1]), value=PAD)
         layout = Layout(source != PAD)
         x = self._embed(source, self.source_embedding, self.source_positions, layout=layout)  # [1, M, D]
-        bias = attention_bias(padding_mask(source, PAD), x.dtype)
+        bias = attention_bias(padding_mask(source, PAD))
         for layer in self.encoder:
             x = layer(x, bias, self.rotary, layout)
         return Memory(self.encoder_norm(x), bias, layout)
@@ -109,7 +109,7 @@ class Transformer(EncoderDecoder):
     ) -> Tensor:
         """All target positions at once: target_in [B, T] → hidden [B, T, D]; ``seen`` gets each layer's attention."""
         x = self._embed(target_in, self.target_embedding, self.target_positions, layout=layout)  # [1, M, D]
-        causal = attention_bias(causal_mask(target_in.shape[1], x.device), x.dtype)
+        causal = attention_bias(causal_mask(target_in.shape[1], x.device))
         for layer, source in zip(self.decoder, keys, strict=True):
             x, weights = layer(x, causal, source, memory.bias, self.rotary, layout)
             if seen is not None:
