@@ -18,7 +18,6 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from transformer_mt import __version__
 from transformer_mt.errors import ArtefactError, ConfigError, SystemFault, remedy
@@ -301,24 +300,3 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str) ->
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
-
-
-def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as named tensors, such as ``exp_avg.encoder.0.…``."""
-    return {
-        f"{kind}.{name}": value
-        for name, parameter in model.named_parameters()
-        for kind, value in optimizer.state[parameter].items()
-    }
-
-
-def load_optimizer(model: nn.Module, optimizer: Optimizer, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Put back what :func:`optimizer_tensors` gave. Raises ArtefactError when it does not fit."""
-    parameters = dict(model.named_parameters())
-    for key, value in tensors.items():
-        kind, _, name = key.partition(".")
-        parameter = parameters.get(name)
-        if parameter is None or value.numel() not in (1, parameter.numel()):
-            raise ArtefactError(f"{where}: the optimizer's {key} does not fit the model; {_OTHER}")
-        device = "cpu" if kind == "step" and parameter.device.type == "cpu" else parameter.device
-        optimizer.state[parameter][kind] = value.to(device)

@@ -11,9 +11,9 @@ import torch.distributed as dist
 from torch import nn
 
 from transformer_mt.config import Training
+from transformer_mt.training.adam import Adam
 from transformer_mt.training.distributed import Group
 from transformer_mt.training.shards import Shards, shards
-from transformer_mt.training.trainer import make_optimizer
 
 STEPS, MOST = 4, 1.5  # of which clipping to a norm leaves some steps as they are
 
@@ -37,10 +37,10 @@ def work(rank: int, size: int, folder: str) -> None:
     os.environ["LOCAL_WORLD_SIZE"] = str(size)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
     group, m = Group(rank, size, torch.device("cpu")), model(seed=rank)
-    optimizer = make_optimizer(m, Training(weight_decay=0.1))
+    optimizer = Adam(m, Training(weight_decay=0.1))
     if group.leads:  # the others get all from it
         m.load_state_dict(torch.load(f"{folder}/weights"))
-        optimizer.load_state_dict(torch.load(f"{folder}/optimizer"))
+        optimizer.load(torch.load(f"{folder}/optimizer"), "optimizer")
     shared = shards(group, m, optimizer)
     assert shared is not None
     norms = [take(shared, m, optimizer, step, rank) for step in range(3, STEPS + 1)]
@@ -50,12 +50,12 @@ def work(rank: int, size: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def take(shared: Shards, m: nn.Module, optimizer: torch.optim.Optimizer, step: int, rank: int) -> float:
+def take(shared: Shards, m: nn.Module, optimizer: Adam, step: int, rank: int) -> float:
     gradients(list(m.parameters()), step, rank)
     norm = shared.clip(MOST)
-    optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = 0.01
+    optimizer.rate = 0.01
     optimizer.step()
-    optimizer.zero_grad()
+    m.zero_grad()
     shared.group.meet()
     return norm
 
@@ -64,11 +64,17 @@ def take(shared: Shards, m: nn.Module, optimizer: torch.optim.Optimizer, step: i
 def test_processes_update_what_one_would(size: int, tmp_path: Path) -> None:
     """Norms, weights and the optimizer's state are PyTorch's own, also where a process has no parameter to update."""
     m, norms = model(seed=7), []
-    parameters, optimizer = list(m.parameters()), make_optimizer(m, Training(weight_decay=0.1))
+    parameters, settings = list(m.parameters()), Training(weight_decay=0.1)
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": 0.1},
+        {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=0.01, betas=settings.adam_betas, eps=1e-9)
     for step in range(1, STEPS + 1):
         if step == 3:
             torch.save(m.state_dict(), tmp_path / "weights")
-            torch.save(optimizer.state_dict(), tmp_path / "optimizer")
+            state = {f"{k}.{name}": x for name, p in m.named_parameters() for k, x in optimizer.state[p].items()}
+            torch.save(state, tmp_path / "optimizer")
         total = [torch.zeros_like(p) for p in parameters]
         for rank in range(size):
             gradients(parameters, step, rank)
@@ -77,8 +83,6 @@ def test_processes_update_what_one_would(size: int, tmp_path: Path) -> None:
         for parameter, sum_ in zip(parameters, total, strict=True):
             parameter.grad = sum_
         norms.append(float(nn.utils.clip_grad_norm_(parameters, MOST)))
-        for group in optimizer.param_groups:
-            group["lr"] = 0.01
         optimizer.step()
     torch.multiprocessing.spawn(work, (size, str(tmp_path)), nprocs=size)  # type: ignore[attr-defined, no-untyped-call]
     assert min(norms) < MOST < max(norms)

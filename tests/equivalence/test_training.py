@@ -92,7 +92,7 @@ def test_accumulated_gradients_equal_those_of_one_large_batch(store: Store, tmp_
     buckets, _ = next(run.trainer.batches.walk(run.trainer.progress.position))
     assert len(buckets) > 2
     gradients: dict[str, torch.Tensor] = {}
-    run.trainer.optimizer.step = lambda *_: gradients.update(  # type: ignore[method-assign, assignment]
+    run.trainer.optimizer.step = lambda *_: gradients.update(  # type: ignore[method-assign]
         {name: p.grad.clone() for name, p in run.model.named_parameters() if p.grad is not None}
     )
     run.model.train()

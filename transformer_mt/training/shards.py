@@ -10,6 +10,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
+from transformer_mt.training.adam import Adam
 from transformer_mt.training.distributed import Group
 
 
@@ -19,7 +20,7 @@ class Shards:
     What the leader has of both is what all have then.
     """
 
-    def __init__(self, group: Group, model: nn.Module, optimizer: torch.optim.Optimizer, memory: Tensor) -> None:
+    def __init__(self, group: Group, model: nn.Module, optimizer: Adam, memory: Tensor) -> None:
         """The memory, see :func:`shards`, has a row for each process' gradient, weights and two moments; then steps."""
         self.group, self.parameters = group, list(model.parameters())
         sizes = [parameter.numel() for parameter in self.parameters]
@@ -63,7 +64,7 @@ class Shards:
         return norm
 
 
-def shards(group: Group, model: nn.Module, optimizer: torch.optim.Optimizer) -> Shards | None:
+def shards(group: Group, model: nn.Module, optimizer: Adam) -> Shards | None:
     """Let a group share weights, if it is more than one process on one machine."""
     parameters = list(model.parameters())
     numbers = sum(parameter.numel() for parameter in parameters)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transformer_mt.checkpoint import Checkpoints, load_optimizer, load_weights, model_weights, optimizer_tensors
+from transformer_mt.checkpoint import Checkpoints, load_weights, model_weights
 from transformer_mt.config import Training
 from transformer_mt.data.batching import Batches, Bucket, Position
 from transformer_mt.device import choose_precision
@@ -18,6 +18,7 @@ from transformer_mt.errors import ArtefactError, NumericsError
 from transformer_mt.memory import keep_freed_memory
 from transformer_mt.model.encoder_decoder import EncoderDecoder
 from transformer_mt.terminal import warn
+from transformer_mt.training.adam import Adam
 from transformer_mt.training.distributed import Group
 from transformer_mt.training.gradient import Gradient
 from transformer_mt.training.limits import Limits, Pace
@@ -96,7 +97,7 @@ class Trainer:
         self.seed, self.about = seed, about
         self.device = model.projection.device
         model.precision = choose_precision(settings.precision, self.device)
-        self.optimizer = make_optimizer(model, settings)
+        self.optimizer = Adam(model, settings)
         # Small gradients vanish in float16 unless the loss is scaled up (Micikevicius et al. 2018).
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=model.precision == torch.float16)
         self.scaler.scale(torch.zeros((), device=self.device))  # it asks to be used before its gradients, if any, are
@@ -115,7 +116,7 @@ class Trainer:
     def resume(self, name: str) -> None:
         """Continue from a checkpoint, whose weights the model has already. Raises ArtefactError."""
         tensors, state = self.checkpoints.training(name)
-        load_optimizer(self.model, self.optimizer, tensors, name)
+        self.optimizer.load(tensors, name)
         try:
             self.progress = Progress.from_json(state)
         except (AttributeError, KeyError, TypeError) as error:  # sums may be right where the content is not
@@ -197,15 +198,14 @@ class Trainer:
         smoothed, nll = self.group.sum(self.gradient.add(self.group.share(buckets), step, tokens))
         norm = self._clip()
         if math.isfinite(norm) and math.isfinite(smoothed):
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(step, self.settings, self.model.settings.width)
-            self.scaler.step(self.optimizer)
+            self.optimizer.rate = learning_rate(step, self.settings, self.model.settings.width)
+            self.scaler.step(self.optimizer)  # type: ignore[arg-type]
             self.scaler.update()
             self.progress.bad = 0
             tally.loss, tally.nll, tally.tokens = tally.loss + smoothed, tally.nll + nll, tally.tokens + tokens
         else:
             self._skip(step)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         if self._shards:
             self.group.meet()  # with new weights, all of them
 
@@ -214,7 +214,7 @@ class Trainer:
         if self._shards:
             return self._shards.clip(self.settings.clip_norm)
         self.group.sum_gradients(self.model.parameters())
-        self.scaler.unscale_(self.optimizer)
+        self.scaler.unscale_(self.optimizer)  # type: ignore[arg-type]
         return float(nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm))
 
     def _skip(self, step: int) -> None:
@@ -325,7 +325,7 @@ class Trainer:
             name,
             model_weights(self.model),
             {"step": self.progress.step, **({} if planned else {"unplanned": True}), **self.about},
-            optimizer_tensors(self.model, self.optimizer),
+            self.optimizer.tensors(),
             asdict(self.progress),
         )
         self.checkpoints.point("last", name)
@@ -383,12 +383,3 @@ class Trainer:
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
-
-
-def make_optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019); weights decay, biases and norms do not."""
-    groups = [
-        {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=settings.adam_betas, eps=1e-9, fused=True)
