@@ -60,6 +60,7 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         gradient, kept = gradients[0], ctx.saved_tensors[0]
+        # In one pass, which rounds once.
         of_y = torch.addcmul(gradient.new_zeros(()), gradient, kept.to(gradient.dtype), value=ctx.scale)
         return gradient, of_y, None, None
 

@@ -106,7 +106,7 @@ def matmul(left: Tensor, right: Tensor) -> Tensor:
 
 
 class _Matmul(torch.autograd.Function):
-    """Products and their gradients; that of a transposed factor is laid out as the factor is."""
+    """Products and their gradients; that of keys, a right factor transposed, is transposed too: else it is copied."""
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:

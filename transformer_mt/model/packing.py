@@ -157,7 +157,7 @@ class PackedAttention:
             return self.mix(query, memory, bias)  # type: ignore[no-any-return]
         scores = matmul(query, memory.key.transpose(2, 3))  # [B, H, T, S]
         if bias is not None:
-            scores = scores + bias
+            scores = scores.add_(bias) if scores.dtype == bias.dtype else scores + bias
         weights = softmax(scores)
         rounded = weights if weights.dtype == memory.value.dtype else weights.to(memory.value.dtype)
         return matmul(rounded, memory.value), weights

@@ -18,18 +18,18 @@ _EPSILON = 1e-9
 class Adam:
     """Adam (Kingma and Ba 2015) with decoupled weight decay (Loshchilov and Hutter 2019).
 
-    At the t-th gradient g of a weight w, with the learning rate η and the decay λ, which is 0 for biases and norms::
+    At the t-th gradient g of a weight w, with the learning rate η and the decay λ (0 for vectors, such as biases)::
 
         m = β₁ m + (1 - β₁) g      v = β₂ v + (1 - β₂) g²
         w = (1 - η λ) w - η m̂ / (√v̂ + ε)    where m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ)
 
-    ``state`` holds t, m and v of each parameter by PyTorch's names; ``rate`` is η, to be set before a step.
+    ``state`` holds t, m and v of each parameter by PyTorch's names, from its first gradient on; ``rate`` is η.
     """
 
     def __init__(self, model: nn.Module, settings: Training) -> None:
         self.rate, self._betas, self._decay = 0.0, settings.adam_betas, settings.weight_decay
         self._parameters = dict(model.named_parameters())
-        self.state: dict[Tensor, dict[str, Tensor]] = {p: _nothing_yet(p) for p in self._parameters.values()}
+        self.state: dict[Tensor, dict[str, Tensor]] = {parameter: {} for parameter in self._parameters.values()}
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -46,6 +46,9 @@ class Adam:
     def _update(self, parameters: list[Tensor], decay: float) -> None:
         if not parameters:
             return
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter] = {kind: parameter.new_zeros(shape) for kind, shape in _shapes(parameter).items()}
         steps, means, squares = (
             [self.state[parameter][name] for parameter in parameters] for name in ("step", "exp_avg", "exp_avg_sq")
         )
@@ -79,12 +82,11 @@ class Adam:
         for key, value in tensors.items():
             kind, _, name = key.partition(".")
             parameter = self._parameters.get(name)
-            if parameter is None or value.numel() not in (1, parameter.numel()):
+            if parameter is None or value.shape != _shapes(parameter).get(kind):
                 raise ArtefactError(f"{where}: the optimizer's {key} does not fit the model; choose another checkpoint")
             self.state[parameter][kind] = value.to(parameter.device)
 
 
-def _nothing_yet(parameter: Tensor) -> dict[str, Tensor]:
-    number = torch.zeros((), dtype=torch.float32, device=parameter.device)
-    mean, square = (torch.zeros_like(parameter, requires_grad=False) for _ in range(2))
-    return {"step": number, "exp_avg": mean, "exp_avg_sq": square}
+def _shapes(parameter: Tensor) -> dict[str, torch.Size]:
+    """Of what is kept for a parameter."""
+    return {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}

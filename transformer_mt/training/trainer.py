@@ -199,7 +199,7 @@ class Trainer:
         norm = self._clip()
         if math.isfinite(norm) and math.isfinite(smoothed):
             self.optimizer.rate = learning_rate(step, self.settings, self.model.settings.width)
-            self.scaler.step(self.optimizer)  # type: ignore[arg-type]
+            self.optimizer.step()
             self.scaler.update()
             self.progress.bad = 0
             tally.loss, tally.nll, tally.tokens = tally.loss + smoothed, tally.nll + nll, tally.tokens + tokens
