@@ -62,7 +62,9 @@ def test_masks_by_hand() -> None:
     ids = torch.tensor([[5, 6, 0], [7, 0, 0]])
     assert padding_mask(ids, 0).tolist() == [[[[True, True, False]]], [[[True, False, False]]]]
     assert causal_mask(3, torch.device("cpu")).tolist() == [[True, False, False], [True, True, False], [True] * 3]
-    assert attention_bias(torch.tensor([True, False])).tolist() == [0.0, float("-inf")]
+    bias = attention_bias(torch.tensor([True, False]))
+    assert bias.tolist() == [0.0, float("-inf")]
+    assert (torch.ones(2, dtype=torch.bfloat16) + bias).dtype == torch.float32  # added fast, and as softmax has it
 
 
 def attention(width: int, heads: int) -> MultiHeadAttention:

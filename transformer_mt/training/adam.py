@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformer_mt.config import Training
 from transformer_mt.errors import ArtefactError
 
-_EPSILON = 1e-9
+_EPSILON = 1e-9  # Vaswani et al. 2017, section 5.3
 
 
 class Adam:
@@ -49,9 +49,8 @@ class Adam:
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter] = {kind: parameter.new_zeros(shape) for kind, shape in _shapes(parameter).items()}
-        steps, means, squares = (
-            [self.state[parameter][name] for parameter in parameters] for name in ("step", "exp_avg", "exp_avg_sq")
-        )
+        states = [self.state[parameter] for parameter in parameters]
+        steps, means, squares = ([state[kind] for state in states] for kind in ("step", "exp_avg", "exp_avg_sq"))
         torch._foreach_add_(steps, 1)
         torch._fused_adamw_(
             parameters,
